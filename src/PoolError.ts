@@ -1,0 +1,210 @@
+/**
+ * Why a pool could not lend, or could not be made.
+ *
+ * @since 1.0.0
+ */
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+
+/**
+ * How many items a pool has in each state, and how many borrowers wait, at one
+ * moment. `idle + lent + opening + closing` never exceeds `max`.
+ *
+ * @category models
+ * @since 1.0.0
+ */
+export interface Counts {
+  readonly idle: number
+  /** Lent to a borrower, or being checked or reset on the way to one. */
+  readonly lent: number
+  readonly opening: number
+  readonly closing: number
+  readonly waiting: number
+  readonly min: number
+  readonly max: number
+}
+
+/**
+ * A lease that is still running: how long, in milliseconds, and by whom. `by` is
+ * the name of the borrower's span, or its fiber when it has none.
+ *
+ * @category models
+ * @since 1.0.0
+ */
+export interface Holder {
+  readonly held: number
+  readonly by: string
+}
+
+/**
+ * One wrong option: its name, the value that was given, and what is allowed.
+ *
+ * @category models
+ * @since 1.0.0
+ */
+export interface Problem {
+  readonly option: string
+  readonly value: unknown
+  readonly allowed: string
+}
+
+/**
+ * No item within the borrow timeout.
+ *
+ * **Details**
+ *
+ * `waited` is in milliseconds. `phase` is what the borrower was waiting for when
+ * its time ended: its turn, an item being opened, or an item being checked.
+ * `lastFailure` is the cause of the last failed open since one succeeded.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class BorrowTimeout extends Data.TaggedClass("BorrowTimeout")<{
+  readonly waited: number
+  readonly phase: "waiting" | "opening" | "checking"
+  readonly counts: Counts
+  readonly oldestLease: Holder | undefined
+  readonly lastFailure: Cause.Cause<unknown> | undefined
+}> {}
+
+/**
+ * As many borrowers as `maxWaiters` allows are waiting already.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class TooManyWaiters extends Data.TaggedClass("TooManyWaiters")<{
+  readonly maxWaiters: number
+  readonly counts: Counts
+}> {}
+
+/**
+ * The pool's scope is closing or closed.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class Closed extends Data.TaggedClass("Closed") {}
+
+/**
+ * The open that was for this borrower took longer than `openTimeout`, given here
+ * in milliseconds.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class OpenTimeout extends Data.TaggedClass("OpenTimeout")<{
+  readonly openTimeout: number
+}> {}
+
+/**
+ * The pool was given options that it cannot work with; every one of them is
+ * listed.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class InvalidOptions extends Data.TaggedClass("InvalidOptions")<{
+  readonly problems: ReadonlyArray<Problem>
+}> {}
+
+/**
+ * Everything that a `PoolError` can tell.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export type Reason = BorrowTimeout | TooManyWaiters | Closed | OpenTimeout | InvalidOptions
+
+/**
+ * The error of every pool operation that fails for the pool's own reasons. The
+ * error of `acquire` is never wrapped in it.
+ *
+ * **When to use**
+ *
+ * Use `Effect.catchReason("PoolError", "BorrowTimeout", ...)` to handle one
+ * reason, or `Effect.catchTag("PoolError", ...)` for all of them.
+ *
+ * **Example** (Handling one reason)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { PoolError } from "effect-queuepool"
+ *
+ * const failed = Effect.fail(new PoolError.PoolError({ pool: "db", reason: new PoolError.Closed() }))
+ * const handled = Effect.catchReason(failed, "PoolError", "Closed", () => Effect.succeed("the pool is closed"))
+ *
+ * Effect.runSync(handled) // => "the pool is closed"
+ * ```
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class PoolError extends Data.TaggedError("PoolError")<{
+  readonly pool: string
+  readonly reason: Reason
+}> {
+  /**
+   * A sentence with the state in it, made when it is asked for: ten thousand
+   * borrowers can time out at once.
+   */
+  override get message(): string {
+    return describe(this.pool, this.reason)
+  }
+}
+
+const describe = (pool: string, reason: Reason): string => {
+  switch (reason._tag) {
+    case "BorrowTimeout":
+      return `BorrowTimeout: no item of "${pool}" within ${duration(reason.waited)} (${facts(reason).join(", ")}${
+        reason.lastFailure === undefined ? "" : `; last open failed: ${failure(reason.lastFailure)}`
+      })`
+    case "TooManyWaiters":
+      return `TooManyWaiters: "${pool}" has ${reason.counts.waiting} waiting, maxWaiters is ${reason.maxWaiters} (${
+        lent(reason.counts)
+      })`
+    case "Closed":
+      return `Closed: "${pool}" is closed`
+    case "OpenTimeout":
+      return `OpenTimeout: an item of "${pool}" was not open within ${duration(reason.openTimeout)}`
+    case "InvalidOptions":
+      return `InvalidOptions: "${pool}" cannot be made: ${reason.problems.map(problem).join("; ")}`
+  }
+}
+
+const lent = (counts: Counts): string => `${counts.lent}/${counts.max} lent`
+
+const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
+  const { counts, oldestLease } = reason
+  const out = [lent(counts)]
+  if (counts.opening > 0) out.push(`${counts.opening} opening`)
+  if (counts.closing > 0) out.push(`${counts.closing} closing`)
+  out.push(`${counts.waiting} waiting`)
+  if (reason.phase !== "waiting") out.push(`this one for an item that was ${reason.phase}`)
+  if (oldestLease !== undefined) out.push(`oldest lease ${duration(oldestLease.held)} by "${oldestLease.by}"`)
+  return out
+}
+
+const problem = ({ allowed, option, value }: Problem): string => `${option} is ${show(value)}, allowed is ${allowed}`
+
+const show = (value: unknown): string => {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value)
+    case "function":
+      return "a function"
+    case "object":
+      return value === null ? "null" : Array.isArray(value) ? "an array" : String(value)
+    default:
+      return String(value)
+  }
+}
+
+const failure = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  return error instanceof Error ? error.message : show(error)
+}
+
+const duration = (millis: number): string =>
+  millis < 1000 ? `${Math.round(millis)}ms` : `${Math.round(millis / 100) / 10}s`

@@ -1,0 +1,130 @@
+// Defaults and the check of every option, all at once. Durations become
+// milliseconds here, once.
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
+import * as RecyclePolicy from "../RecyclePolicy.ts"
+
+/** One option's rule: what it becomes, or what is allowed. */
+interface Rule {
+  readonly initial: unknown
+  readonly allowed: string
+  /** The value as the pool uses it, or undefined when it is not allowed. */
+  readonly read: (value: unknown) => unknown
+}
+
+const number = (initial: number, allowed: string, test: (value: number) => boolean): Rule => ({
+  initial,
+  allowed,
+  read: (value) => typeof value === "number" && test(value) ? value : undefined
+})
+
+const duration = (initial: number, allowed: string, test: (millis: number) => boolean): Rule => ({
+  initial,
+  allowed,
+  read: (value) => {
+    const millis = toMillis(value)
+    return millis !== undefined && test(millis) ? millis : undefined
+  }
+})
+
+const oneOf = (...values: ReadonlyArray<string>): Rule => ({
+  initial: values[0],
+  allowed: values.map((value) => `"${value}"`).join(" or "),
+  read: (value) => values.find((one) => one === value)
+})
+
+const some = (allowed: string, test: (value: unknown) => boolean): Rule => ({
+  initial: undefined,
+  allowed,
+  read: (value) => test(value) ? value : undefined
+})
+
+const finite = "a duration above zero, not Infinity"
+const isFinite = (millis: number): boolean => millis > 0 && millis < Infinity
+const isFunction = (value: unknown): boolean => typeof value === "function"
+
+const table = {
+  acquire: some("an Effect", Effect.isEffect),
+  name: some("a string that is not empty", (value) => typeof value === "string" && value !== ""),
+  max: number(10, "a whole number from 1, or Infinity", (n) => n >= 1 && (Number.isInteger(n) || n === Infinity)),
+  min: number(0, "a whole number from 0 to max", (n) => n >= 0 && Number.isInteger(n)),
+  warm: oneOf("background", "lazy", "eager"),
+  order: oneOf("lifo", "fifo"),
+  borrowTimeout: duration(30_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
+  maxWaiters: number(Infinity, "a whole number from 0, or Infinity", (n) =>
+    n >= 0 && (Number.isInteger(n) || n === Infinity)),
+  openConcurrency: number(4, "a whole number from 1, or Infinity", (n) =>
+    n >= 1 && (Number.isInteger(n) || n === Infinity)),
+  openTimeout: duration(30_000, finite, isFinite),
+  retry: some("a Schedule", Schedule.isSchedule),
+  check: some("a function from the item to an Effect", isFunction),
+  checkAfter: duration(500, "a duration from zero, or Infinity", (millis) => millis >= 0),
+  checkTimeout: duration(5_000, finite, isFinite),
+  reset: some("a function from the item and the lease's Exit to an Effect", isFunction),
+  resetTimeout: duration(5_000, finite, isFinite),
+  recycle: some("rules, or predicates on Usage", (value) => RecyclePolicy.isInput(value)),
+  sweep: some("a duration above zero, not Infinity, or a Schedule", (value) => {
+    if (Schedule.isSchedule(value)) return true
+    const millis = toMillis(value)
+    return millis !== undefined && isFinite(millis)
+  }),
+  closeTimeout: duration(5_000, finite, isFinite),
+  drainTimeout: duration(10_000, "a duration from zero, or Infinity", (millis) => millis >= 0)
+} satisfies Record<string, Rule>
+
+export interface Settings {
+  readonly name: string
+  readonly max: number
+  readonly min: number
+  readonly warm: "background" | "lazy" | "eager"
+  readonly order: "lifo" | "fifo"
+  readonly borrowTimeout: number
+  readonly maxWaiters: number
+  readonly openConcurrency: number
+  readonly openTimeout: number
+  readonly checkAfter: number
+  readonly checkTimeout: number
+  readonly resetTimeout: number
+  readonly closeTimeout: number
+  readonly drainTimeout: number
+}
+
+const required = new Set(["acquire"])
+
+/** The settings, or one error that names every wrong option. */
+export const settingsOf = (options: object, fallbackName: string): Effect.Effect<Settings, PoolError> => {
+  const given = options as Record<string, unknown>
+  const problems: Array<Problem> = []
+  const settings: Record<string, unknown> = {}
+  for (const option of Object.keys(given)) {
+    if (!Object.hasOwn(table, option)) {
+      problems.push({ option, value: given[option], allowed: `one of the options ${Object.keys(table).join(", ")}` })
+    }
+  }
+  for (const [option, { allowed, initial, read }] of Object.entries<Rule>(table)) {
+    const value = given[option]
+    settings[option] = value === undefined && !required.has(option) ? initial : read(value)
+    if (settings[option] === undefined && (value !== undefined || required.has(option))) {
+      problems.push({ option, value, allowed })
+    }
+  }
+  const { max, min } = settings as { readonly max: number | undefined; readonly min: number | undefined }
+  if (max !== undefined && min !== undefined && min > max) {
+    problems.push({ option: "min", value: min, allowed: `a whole number from 0 to max, which is ${max}` })
+  }
+  if (settings["recycle"] !== undefined) problems.push(...RecyclePolicy.problems(settings["recycle"] as never))
+  settings["name"] ??= fallbackName
+  return problems.length === 0
+    ? Effect.succeed(settings as unknown as Settings)
+    : Effect.fail(new PoolError({ pool: String(settings["name"]), reason: new InvalidOptions({ problems }) }))
+}
+
+/** The milliseconds of anything a user may have given for a duration. */
+export const toMillis = (value: unknown): number | undefined => {
+  if (value === null || value === undefined || Number.isNaN(value)) return undefined
+  const parsed = Duration.fromInput(value as Duration.Input)
+  return Option.isSome(parsed) ? Duration.toMillis(parsed.value) : undefined
+}

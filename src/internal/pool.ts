@@ -1,0 +1,453 @@
+// The effectful shell around the state machine: it runs what takes time, in the
+// pool's context, and makes borrowing an Effect.
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Pull from "effect/Pull"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { OpenTimeout, PoolError } from "../PoolError.ts"
+import type { PoolEvent } from "../PoolEvent.ts"
+import type { Alarm } from "./alarms.ts"
+import { Background, type Task } from "./background.ts"
+import { Closer, type Closing } from "./closer.ts"
+import { Borrower, type Holder, holderName, type Item, type Opening } from "./item.ts"
+import { addFinalizer } from "./lease.ts"
+import type { Settings } from "./options.ts"
+import { Recycler } from "./recycler.ts"
+import type { Rules, Verdict } from "./rules.ts"
+import { type PendingVerdict, PoolState, type Shell } from "./state.ts"
+
+type AnyExit = Exit.Exit<unknown, unknown>
+
+/** What the user gave as effects. */
+export interface Effects<A, E, R> {
+  readonly acquire: Effect.Effect<A, E, R>
+  readonly check: ((item: A) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
+  readonly sweep: Schedule.Schedule<unknown, unknown, unknown, R> | Duration.Input | undefined
+}
+
+type Step<E, R> = (
+  now: number,
+  input: E | PoolError
+) => Pull.Pull<[unknown, Duration.Duration], unknown, unknown, R>
+
+interface Job {
+  readonly scope: Scope.Closeable
+  readonly alarm: Alarm
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** Set when the open is given up: what comes of it is closed on arrival. */
+  closing: Closing | undefined
+}
+
+export class Pool<A, E, R> {
+  readonly settings: Settings
+  readonly state: PoolState<A>
+  readonly recycler: Recycler<A, R>
+  private readonly rules: Rules<A, R>
+  private readonly effects: Effects<A, E, R>
+  private readonly background: Background<R>
+  private readonly closer: Closer
+  private readonly random: { nextDoubleUnsafe(): number }
+  private readonly jobs = new Map<Opening, Job>()
+  private readonly tasks = new Map<Item<A>, Task>()
+  private readonly listeners = new Set<Queue.Queue<PoolEvent, Cause.Done>>()
+  private readonly deadlineAlarm: Alarm
+  private readonly retryAlarm: Alarm
+  private readonly refillAlarm: Alarm
+  private readonly drainAlarm: Alarm
+  /** One copy of the retry Schedule for one outage. */
+  private road: Step<E, R> | undefined
+  private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
+  private whenEmpty: (() => void) | undefined = undefined
+  private empty = false
+  private recyclerFiber: Fiber.Fiber<void> | undefined = undefined
+  private woken: Array<Borrower<A>> = []
+  private wokenBy: Scheduler.SchedulerDispatcher | undefined = undefined
+
+  constructor(settings: Settings, effects: Effects<A, E, R>, rules: Rules<A, R>, context: Context.Context<R>) {
+    this.settings = settings
+    this.effects = effects
+    this.rules = rules
+    const background = this.background = new Background(context)
+    const { alarms, now } = background
+    this.random = Context.get(context, Random.Random)
+    const shell: Shell<A> = {
+      now,
+      wallNow: () => background.clock.currentTimeMillisUnsafe(),
+      open: this.open,
+      cancelOpen: this.cancelOpen,
+      check: this.check,
+      reset: this.reset,
+      stop: (item) => this.tasks.get(item)?.stop(),
+      close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
+      wake: this.wake,
+      deadline: (at) => {
+        if (this.deadlineAlarm.slot < 0 || at < this.deadlineAlarm.dueAt) alarms.set(this.deadlineAlarm, at)
+      },
+      retry: this.retry,
+      refill: this.refill,
+      due: (at) => this.recycler.dueAfter(at),
+      takenBack: this.takenBack,
+      empty: () => {
+        this.empty = true
+        this.whenEmpty?.()
+      },
+      emit: (event) => {
+        for (const listener of this.listeners) Queue.offerUnsafe(listener, event)
+      }
+    }
+    this.state = new PoolState(
+      {
+        name: settings.name,
+        min: settings.min,
+        max: settings.max,
+        lifo: settings.order === "lifo",
+        borrowTimeout: settings.borrowTimeout,
+        maxWaiters: settings.maxWaiters,
+        openConcurrency: settings.openConcurrency,
+        checkAfter: effects.check === undefined ? Infinity : settings.checkAfter,
+        resets: effects.reset !== undefined,
+        retries: effects.retry !== undefined
+      },
+      rules,
+      shell
+    )
+    this.closer = new Closer(background, settings.name, settings.closeTimeout, (id, took, how, cause) =>
+      this.state.gone(id, took, how, cause))
+    this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
+    this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.expire(now())))
+    this.retryAlarm = alarms.make(() => this.state.retryNow())
+    this.refillAlarm = alarms.make(() => this.state.refillNow())
+    this.drainAlarm = alarms.make(() => this.state.takeBack())
+  }
+
+  // ---- borrowing
+
+  readonly get: Effect.Effect<A, E | PoolError, Scope.Scope> = Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const item = this.state.lend(fiber)
+    if (item !== undefined) return this.leaseTo(scope, item)
+    const borrower = this.state.enqueue(fiber)
+    return Effect.onExitPrimitive(
+      Effect.flatMap(this.wait(borrower), () => {
+        borrower.begun = true
+        return this.leaseTo(scope, borrower.item!)
+      }),
+      () => this.leave(borrower)
+    )
+  })
+
+  use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    return Effect.withFiber((fiber): Effect.Effect<B, E | E2 | PoolError, R2> => {
+      const item = this.state.lend(fiber)
+      if (item === undefined) return this.useLater(fiber, f)
+      let body: Effect.Effect<B, E2, R2>
+      try {
+        body = f(item.value)
+      } catch (defect) {
+        body = Effect.die(defect)
+      }
+      return Effect.onExitPrimitive(body, item.giveBack)
+    })
+  }
+
+  private useLater<B, E2, R2>(
+    fiber: Holder,
+    f: (item: A) => Effect.Effect<B, E2, R2>
+  ): Effect.Effect<B, E | E2 | PoolError, R2> {
+    const borrower = this.state.enqueue(fiber)
+    return Effect.onExitPrimitive(
+      Effect.flatMap(this.wait(borrower), () => {
+        borrower.begun = true
+        return f(borrower.item!.value)
+      }),
+      (exit) => borrower.begun ? borrower.item!.giveBack(exit) : this.leave(borrower)
+    )
+  }
+
+  // The end of the lease is set up around the wait, before it begins: whatever the
+  // moment of an interruption, the borrower's record tells what there is to undo.
+  private wait(borrower: Borrower<A>): Effect.Effect<void, E | PoolError> {
+    return Effect.callback((resume) => {
+      if (borrower.settled) resume(this.outcome(borrower))
+      else borrower.resume = () => resume(this.outcome(borrower))
+    })
+  }
+
+  private outcome({ refusal }: Borrower<A>): Exit.Exit<void, E | PoolError> {
+    if (refusal === undefined) return Exit.void
+    return refusal._tag === "Pool"
+      ? Exit.fail(this.error(refusal.reason))
+      : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
+  }
+
+  private leave(borrower: Borrower<A>): undefined {
+    if (!borrower.begun) this.state.abandon(borrower)
+  }
+
+  private leaseTo(scope: Scope.Scope, item: Item<A>): Effect.Effect<A> {
+    item.release ??= (exit) => {
+      item.giveBack(exit)
+      return Effect.void
+    }
+    // The scope is closed already: the lease ends at once.
+    if (!addFinalizer(scope, item.release)) item.giveBack(Exit.void)
+    return Effect.succeed(item.value)
+  }
+
+  // Borrowers that are woken in one step are resumed in one task of their own
+  // dispatcher: in their own turn, never on the stack of whoever woke them.
+  private readonly wake = (borrower: Borrower<A>): void => {
+    const dispatcher = borrower.holder.currentDispatcher
+    if (dispatcher === this.wokenBy) {
+      this.woken.push(borrower)
+      return
+    }
+    const batch = this.woken = [borrower]
+    this.wokenBy = dispatcher
+    dispatcher.scheduleTask(() => {
+      if (batch === this.woken) this.wokenBy = undefined
+      for (const one of batch) one.resume?.()
+    }, 0)
+  }
+
+  private error(reason: PoolError["reason"]): PoolError {
+    return new PoolError({ pool: this.settings.name, reason })
+  }
+
+  // ---- opening
+
+  private readonly open = (opening: Opening): void => {
+    const { background, settings } = this
+    const job: Job = {
+      scope: Scope.makeUnsafe(),
+      alarm: background.alarms.make(() => this.openTimedOut(opening, job)),
+      fiber: undefined,
+      closing: undefined
+    }
+    this.jobs.set(opening, job)
+    background.later(() => {
+      if (job.closing !== undefined) return this.openLate(opening, job, Exit.void)
+      background.alarms.set(job.alarm, background.now() + settings.openTimeout)
+      const fiber = background.fork(Effect.flatMap(
+        Scope.provide(this.effects.acquire, job.scope),
+        (value) => {
+          const item = this.state.admit(opening, value, job.scope)
+          return this.rules.opens ? Effect.as(this.rules.start(item) ?? Effect.void, item) : Effect.succeed(item)
+        }
+      ))
+      job.fiber = fiber
+      fiber.addObserver((exit) => this.openEnded(opening, job, exit))
+    })
+  }
+
+  private openEnded(opening: Opening, job: Job, exit: Exit.Exit<Item<A>, E>): void {
+    if (job.closing !== undefined) return this.openLate(opening, job, exit)
+    this.jobs.delete(opening)
+    this.background.alarms.cancel(job.alarm)
+    if (Exit.isSuccess(exit)) {
+      this.road = undefined
+      this.background.alarms.cancel(this.retryAlarm)
+      this.state.opened(opening, exit.value)
+      this.warm()
+      return
+    }
+    // What a failed acquire leaves in its scope is closed; until then it holds the slot.
+    const leftover = job.scope.state._tag === "Open"
+    if (leftover) this.closer.finish(this.closer.begin(opening.id), job.scope, exit)
+    this.openFailed(opening, exit.cause, leftover)
+  }
+
+  private openTimedOut(opening: Opening, job: Job): void {
+    this.giveUp(opening, job)
+    this.openFailed(
+      opening,
+      Cause.fail(this.error(new OpenTimeout({ openTimeout: this.settings.openTimeout }))) as Cause.Cause<E>,
+      true
+    )
+    job.fiber!.interruptUnsafe()
+  }
+
+  private readonly cancelOpen = (opening: Opening): void => {
+    const job = this.jobs.get(opening)!
+    this.giveUp(opening, job)
+    this.background.later(() => job.fiber?.interruptUnsafe())
+  }
+
+  private giveUp(opening: Opening, job: Job): void {
+    this.background.alarms.cancel(job.alarm)
+    job.closing = this.closer.begin(opening.id)
+  }
+
+  private openLate(opening: Opening, job: Job, exit: AnyExit): void {
+    this.jobs.delete(opening)
+    this.closer.finish(job.closing!, job.scope, exit)
+  }
+
+  private openFailed(opening: Opening, cause: Cause.Cause<E>, leftover: boolean): void {
+    const retryable = cause.reasons.some(Cause.isFailReason)
+    this.state.openFailed(opening, cause, retryable, leftover)
+    if (!retryable || !this.state.settings.retries) this.warmFailed(cause)
+  }
+
+  private readonly retry = (cause: Cause.Cause<unknown>): void => {
+    const { background } = this
+    const over = (why: Cause.Cause<unknown>) =>
+      Effect.sync(() => {
+        this.road = undefined
+        this.state.retryOver(why)
+        this.warmFailed(why as Cause.Cause<E>)
+      })
+    const error = (cause as Cause.Cause<E | PoolError>).reasons.find(Cause.isFailReason)!.error
+    const next = Effect.flatMap(
+      Effect.suspend(() =>
+        this.road === undefined
+          ? Effect.map(Schedule.toStep(this.effects.retry!), (step) => this.road = step)
+          : Effect.succeed(this.road)
+      ),
+      (step) =>
+        Pull.matchEffect(step(background.clock.currentTimeMillisUnsafe(), error), {
+          onSuccess: ([, delay]) =>
+            Effect.sync(() => {
+              const millis = Duration.toMillis(delay)
+              const now = background.now()
+              if (this.state.listening) this.state.tell({ _tag: "Retrying", in: millis }, now)
+              background.alarms.set(this.retryAlarm, now + millis)
+            }),
+          onDone: () => over(cause),
+          onFailure: (failure) => over(Cause.combine(cause, failure))
+        })
+    )
+    background.later(() => background.fork(next))
+  }
+
+  // 100 ms, doubled to 5 s, jittered down by up to a fifth: as most pools that
+  // reconnect, and never in step with another pool that lost the same server.
+  private readonly refill = (failures: number): void => {
+    const delay = Math.min(5000, 100 * 2 ** (failures - 1)) * (1 - 0.2 * this.random.nextDoubleUnsafe())
+    this.background.alarms.set(this.refillAlarm, this.background.now() + delay)
+  }
+
+  // ---- checking and resetting
+
+  private readonly check = (item: Item<A>): void => {
+    const { checkTimeout } = this.settings
+    const check = Effect.suspend(() => this.effects.check!(item.value))
+    this.tasks.set(item, this.background.run(check, checkTimeout, "the check", (exit) => {
+      this.tasks.delete(item)
+      const failed = Exit.isFailure(exit)
+        ? exit.cause
+        : exit.value === false
+        ? Cause.fail(new Error("the check returned false"))
+        : undefined
+      this.state.wasChecked(item, failed, undefined)
+    }))
+  }
+
+  private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict | undefined): void => {
+    const { effects, settings } = this
+    const reset = Effect.suspend((): Effect.Effect<unknown, unknown, R> =>
+      effects.reset === undefined ? Effect.void : effects.reset(item.value, exit)
+    )
+    const work = verdict === undefined
+      ? Effect.as(reset, undefined)
+      : Effect.flatMap(verdict, (spoken) => spoken === undefined ? Effect.as(reset, undefined) : Effect.succeed(spoken))
+    this.tasks.set(item, this.background.run(work, settings.resetTimeout, "the reset", (ended) => {
+      this.tasks.delete(item)
+      if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value as Verdict | undefined)
+      else this.state.wasReset(item, ended.cause, undefined)
+    }))
+  }
+
+  // ---- the pool's own life
+
+  /** Starts what a pool does by itself; ends when it is as warm as the options ask. */
+  readonly start: Effect.Effect<void, E | PoolError> = Effect.suspend(() => {
+    const { sweep } = this.effects
+    const { min, warm } = this.settings
+    const cadence = sweep === undefined
+      ? this.rules.sweeps ? Schedule.spaced(defaultCadence) : undefined
+      : Schedule.isSchedule(sweep)
+      ? sweep
+      : Schedule.spaced(sweep)
+    this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
+    this.state.lazy = warm === "lazy"
+    this.state.probing = warm === "eager"
+    this.state.pump(this.background.now())
+    if (warm !== "eager" || min === 0) return Effect.void
+    return Effect.callback<void, E | PoolError>((resume) => {
+      this.whenWarm = resume
+    })
+  })
+
+  private warm(): void {
+    if (this.whenWarm === undefined || this.state.idle.size + this.state.lent < this.settings.min) return
+    this.whenWarm(Exit.void)
+    this.whenWarm = undefined
+  }
+
+  private warmFailed(cause: Cause.Cause<E>): void {
+    this.whenWarm?.(Exit.failCause(cause))
+    this.whenWarm = undefined
+  }
+
+  /** Ends within `drainTimeout + closeTimeout`: every item has its own deadline. */
+  readonly shutdown: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    const { background } = this
+    this.whenEmpty = () => {
+      background.alarms.stop()
+      for (const listener of this.listeners) Queue.endUnsafe(listener)
+      resume(Effect.void)
+    }
+    this.recyclerFiber?.interruptUnsafe()
+    this.state.close()
+    if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
+  })
+
+  private readonly takenBack = (item: Item<A>): void => {
+    const held = Math.round(this.background.now() - item.lentAt)
+    this.background.fork(Effect.logWarning(
+      `item ${item.id} of pool "${this.settings.name}" is closed under "${
+        holderName(item.holder!)
+      }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
+    ))
+  }
+
+  /** Every listener has its own buffer; a slow one loses the oldest events. */
+  readonly events: Stream.Stream<PoolEvent> = Stream.unwrap(Effect.map(
+    Effect.acquireRelease(
+      Effect.map(Queue.sliding<PoolEvent, Cause.Done>(eventBuffer), (listener) => {
+        this.listeners.add(listener)
+        this.state.listening = true
+        if (this.empty) Queue.endUnsafe(listener)
+        return listener
+      }),
+      (listener) =>
+        Effect.sync(() => {
+          this.listeners.delete(listener)
+          this.state.listening = this.listeners.size > 0
+        })
+    ),
+    Stream.fromQueue
+  ))
+
+  readonly sweep = Effect.callback<ReturnType<PoolState<A>["sweep"]>>((resume) =>
+    this.recycler.sweepNow((result) => resume(Effect.succeed(result)))
+  )
+}
+
+// As queuepool's recycler: often enough to notice, seldom enough to cost nothing.
+const defaultCadence = "60 seconds"
+
+// More than any pool does in a turn of the event loop.
+const eventBuffer = 4096

@@ -1,0 +1,164 @@
+// The background fiber. It sleeps until a rule's deadline or the next tick of the
+// `sweep` cadence, and nothing that fails inside ends it. Checks that a sweep
+// starts run beside it, so a hung one delays no deadline.
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
+import type { Alarm } from "./alarms.ts"
+import type { Background, Task } from "./background.ts"
+import type { Item } from "./item.ts"
+import type { Rules, Verdict } from "./rules.ts"
+import type { PoolState } from "./state.ts"
+
+type SweepResult = ReturnType<PoolState<unknown>["sweep"]>
+
+type Cadence<R> = Schedule.Schedule<unknown, unknown, unknown, R>
+
+export class Recycler<A, R> {
+  private readonly state: PoolState<A>
+  private readonly rules: Rules<A, R>
+  private readonly background: Background<R>
+  private readonly checkTimeout: number
+  private readonly checksAtOnce: number
+  private readonly tasks: Map<Item<A>, Task>
+  /** Rings when a rule is due. */
+  private readonly dueAlarm: Alarm
+  /** Rings when the cadence is. */
+  private readonly tickAlarm: Alarm
+  private due = false
+  private tick = false
+  private wake: (() => void) | undefined = undefined
+
+  constructor(
+    state: PoolState<A>,
+    rules: Rules<A, R>,
+    background: Background<R>,
+    tasks: Map<Item<A>, Task>,
+    settings: { readonly checkTimeout: number; readonly openConcurrency: number }
+  ) {
+    this.state = state
+    this.rules = rules
+    this.background = background
+    this.tasks = tasks
+    this.checkTimeout = settings.checkTimeout
+    this.checksAtOnce = settings.openConcurrency
+    this.dueAlarm = background.alarms.make(() => {
+      this.due = true
+      this.ring()
+    })
+    this.tickAlarm = background.alarms.make(() => {
+      this.tick = true
+      this.ring()
+    })
+  }
+
+  /** A rule may speak after this time: strictly after, hence the millisecond. */
+  dueAfter(at: number): void {
+    if (this.dueAlarm.slot >= 0 && this.dueAlarm.dueAt <= at + 1) return
+    this.background.alarms.set(this.dueAlarm, at + 1)
+  }
+
+  /** Runs for the life of the pool. */
+  run(cadence: Cadence<R> | undefined): Effect.Effect<void, never, R> {
+    const bell = Effect.callback<void>((resume) => {
+      if (this.due || this.tick) resume(Effect.void)
+      else this.wake = () => resume(Effect.void)
+    })
+    const pass = (next: Effect.Effect<void, never, R>) =>
+      Effect.suspend(() => {
+        if (this.due) {
+          this.due = false
+          const at = this.state.sweepDue(this.background.now())
+          if (at !== Infinity) this.dueAfter(at)
+        }
+        if (!this.tick) return Effect.void
+        this.tick = false
+        return Effect.andThen(Effect.sync(() => this.sweepNow(undefined)), next)
+      })
+    const forever = (next: Effect.Effect<void, never, R>) =>
+      Effect.forever(Effect.flatMap(bell, () => Effect.catchCause(pass(next), (cause) => this.survive(cause))))
+    if (cadence === undefined) return forever(Effect.void)
+    return Effect.flatMap(Schedule.toStep(cadence), (step) => {
+      const { clock } = this.background
+      const next = Effect.suspend(() =>
+        Pull.matchEffect(step(clock.currentTimeMillisUnsafe(), undefined), {
+          onSuccess: ([, delay]) =>
+            Effect.sync(() => {
+              // A Schedule without a delay must not make the recycler spin.
+              const millis = Math.max(1, Duration.toMillis(delay))
+              this.background.alarms.set(this.tickAlarm, this.background.now() + millis)
+            }),
+          onDone: () => this.ended(undefined),
+          onFailure: (cause) => this.ended(cause)
+        })
+      )
+      return Effect.andThen(next, forever(next))
+    })
+  }
+
+  private ring(): void {
+    const { wake } = this
+    this.wake = undefined
+    wake?.()
+  }
+
+  private survive(cause: Cause.Cause<unknown>): Effect.Effect<void> {
+    return Cause.hasInterruptsOnly(cause)
+      ? Effect.interrupt
+      : Effect.logError(`the recycler of pool "${this.state.settings.name}" goes on after a failure`, cause)
+  }
+
+  private ended(cause: Cause.Cause<unknown> | undefined): Effect.Effect<void> {
+    const { settings } = this.state
+    if (this.state.listening) this.state.tell({ _tag: "RecyclerEnded", cause }, this.background.now())
+    const message =
+      `the sweep Schedule of pool "${settings.name}" has ${cause === undefined ? "ended" : "failed"}: rules without a deadline are no longer run on idle items`
+    return cause === undefined ? Effect.logWarning(message) : Effect.logWarning(message, cause)
+  }
+
+  /** One pass over the idle items. `done` hears of it when the checks have ended too. */
+  sweepNow(done: ((result: SweepResult) => void) | undefined): void {
+    const { state } = this
+    const { examined, recycled } = state.sweep()
+    const finish = () => {
+      if (state.listening) state.tell({ _tag: "Swept", recycled: recycled.length }, this.background.now())
+      done?.({ examined, recycled })
+    }
+    if (!this.rules.checks || state.closed) return finish()
+    // Only a few at once: a sweep must not empty the pool.
+    const left = Array.from(idleItems(state))
+    let running = 0
+    const startNext = (): void => {
+      while (running < this.checksAtOnce) {
+        const item = left.pop()
+        if (item === undefined) break
+        const verdict = item.status === "idle" && !state.closed
+          ? this.rules.checkAtSweep(item, this.background.now(), state.spare)
+          : undefined
+        if (verdict === undefined) continue
+        running++
+        state.takeForCheck(item)
+        this.tasks.set(item, this.background.run(verdict, this.checkTimeout, "a rule's check", (exit) => {
+          this.tasks.delete(item)
+          running--
+          const spoken = Exit.isSuccess(exit) ? exit.value as Verdict | undefined : ruleFailed
+          if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
+          state.wasChecked(item, undefined, spoken)
+          startNext()
+        }))
+      }
+      if (running === 0 && left.length === 0) finish()
+    }
+    startNext()
+  }
+}
+
+const ruleFailed: Verdict = { reason: "rule failed", also: "none" }
+
+function* idleItems<A>(state: PoolState<A>): Iterable<Item<A>> {
+  // The coldest is taken first, from the end.
+  for (let item = state.idle.warmest; item !== undefined; item = item.colder) yield item
+}

@@ -1,0 +1,782 @@
+// The pool as a synchronous state machine. There is no Effect in it: what takes
+// time is asked of the Shell, which answers by calling back.
+//
+// An item is in one of these states, and only these edges are legal:
+//
+//   opening ──> fresh ──> idle <──> lent ──> resetting
+//      │          │        │ ^        │ ^        │
+//      │          │        v │        │ └────────┤
+//      │          │     checking ─────┤          │
+//      v          v        v          v          v
+//   closing <──────────────────── (recycle) <────┘
+//      └──> gone, when it is released or abandoned
+//
+// The one road back is `settle`: whatever was opened, checked, reset, given back
+// or never taken up comes through it, and it decides: recycle the item, hand it
+// to the first waiter, or put it into the idle list. The one way out is `recycle`.
+//
+// What always holds (checked by the model tests):
+// - opening + idle + lent + closing <= max; `lent` counts items being checked or
+//   reset; an opening that failed or came late counts as closing until it is gone;
+// - after every public method: no waiter without a supply while an item is idle,
+//   or while an open may start;
+// - a waiter that is given an item or a refusal is woken in its own turn.
+import type * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import { BorrowTimeout, Closed, type Counts, TooManyWaiters } from "../PoolError.ts"
+import type { Base, PoolEvent } from "../PoolEvent.ts"
+import { Heap } from "./heap.ts"
+import { Idle } from "./idle.ts"
+import { Borrower, type Holder, holderName, Item, Opening, type Refusal } from "./item.ts"
+import type { Rules, Verdict } from "./rules.ts"
+import { Waiters } from "./waiters.ts"
+
+/** What the state machine asks for. None of these may call back before it returns. */
+export interface Shell<A> {
+  readonly now: () => number
+  readonly wallNow: () => number
+  readonly open: (opening: Opening) => void
+  readonly cancelOpen: (opening: Opening) => void
+  readonly check: (item: Item<A>) => void
+  /** Runs the rules' unfinished verdict, if any, and the reset, if the pool has one. */
+  readonly reset: (item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict | undefined) => void
+  /** Ends the check or reset that is under way; its outcome no longer matters. */
+  readonly stop: (item: Item<A>) => void
+  readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
+  readonly wake: (borrower: Borrower<A>) => void
+  /** A waiter's time ends then. */
+  readonly deadline: (at: number) => void
+  /** Answers with `retryAfter` or `retryOver`. */
+  readonly retry: (cause: Cause.Cause<unknown>) => void
+  /** Answers with `refillAgain`; `failures` is how many opens failed in a row. */
+  readonly refill: (failures: number) => void
+  /** The earliest time at which a rule may speak has changed. */
+  readonly due: (at: number) => void
+  readonly takenBack: (item: Item<A>) => void
+  readonly empty: () => void
+  readonly emit: (event: PoolEvent) => void
+}
+
+export interface Settings {
+  readonly name: string
+  readonly min: number
+  readonly max: number
+  readonly lifo: boolean
+  readonly borrowTimeout: number
+  readonly maxWaiters: number
+  readonly openConcurrency: number
+  /** Infinity when there is no check. */
+  readonly checkAfter: number
+  readonly resets: boolean
+  readonly retries: boolean
+}
+
+/** A verdict that a rule could not give at once; opaque here. */
+export type PendingVerdict = Exclude<ReturnType<Rules<never>["atReturn"]>, Verdict | undefined>
+
+/** An event without what all events have. */
+type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, keyof Base> : never : never
+
+export class PoolState<A> {
+  readonly settings: Settings
+  readonly idle = new Idle<Item<A>>()
+  readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
+  /** Every live item by its value; equal values hang on one another as twins. */
+  readonly items = new Map<unknown, Item<A>>()
+  readonly openings = new Set<Opening>()
+  /** Idle items by the time at which a rule may speak. */
+  readonly due = new Heap<Item<A>>()
+  lent = 0
+  closing = 0
+  checking = 0
+  closed = false
+  /** Somebody listens to the events. */
+  listening = false
+  /** No open starts but for a waiter. */
+  lazy = false
+  /** One open at a time: a warm-up's first, or the probe of a retry. */
+  probing = false
+  lastFailure: Cause.Cause<unknown> | undefined = undefined
+  readonly totals = {
+    opened: 0,
+    openFailures: 0,
+    closed: 0,
+    abandoned: 0,
+    borrowed: 0,
+    returned: 0,
+    waited: 0,
+    timeouts: 0,
+    recycled: new Map<string, number>()
+  }
+  private ids = 0
+  private round = 0
+  /** A retry's delay is running. */
+  private blocked = false
+  /** A refill's delay is running. */
+  private refillBlocked = false
+  private failures = 0
+  /** Some idle item is kept only because there are no more than `min`. */
+  private spared = false
+  private readonly rules: Rules<A, unknown>
+  private readonly shell: Shell<A>
+
+  constructor(settings: Settings, rules: Rules<A, unknown>, shell: Shell<A>) {
+    this.settings = settings
+    this.rules = rules
+    this.shell = shell
+  }
+
+  get live(): number {
+    return this.openings.size + this.idle.size + this.lent + this.closing
+  }
+
+  counts(): Counts {
+    return {
+      idle: this.idle.size,
+      lent: this.lent,
+      opening: this.openings.size,
+      closing: this.closing,
+      waiting: this.waiters.size,
+      min: this.settings.min,
+      max: this.settings.max
+    }
+  }
+
+  // ---- borrowing
+
+  /** The hot path: an idle item now, or undefined when the borrower has to queue. */
+  lend(holder: Holder): Item<A> | undefined {
+    if (this.waiters.size > 0 || this.closed) return undefined
+    for (;;) {
+      const item = this.settings.lifo ? this.idle.warmest : this.idle.coldest
+      if (item === undefined) return undefined
+      const now = this.shell.now()
+      if (this.unproven(item, now)) return undefined
+      if (this.spoiled(item, now)) {
+        this.pump(now)
+        continue
+      }
+      this.idle.remove(item)
+      this.lendTo(item, holder, now)
+      if (this.listening) this.tell({ _tag: "Borrowed", item: item.id, waited: 0 }, now)
+      return item
+    }
+  }
+
+  /** The slow path. The borrower may be settled already when this returns. */
+  enqueue(holder: Holder): Borrower<A> {
+    const now = this.shell.now()
+    const { borrowTimeout, maxWaiters } = this.settings
+    const borrower = new Borrower<A>(holder, now, now + borrowTimeout)
+    if (this.closed) {
+      this.refuse(borrower, { _tag: "Pool", reason: new Closed() }, now)
+      return borrower
+    }
+    this.lazy = false
+    this.totals.waited++
+    this.waiters.push(borrower)
+    this.pump(now)
+    if (!borrower.queued) return borrower
+    if (borrower.supply === undefined && this.bare() > maxWaiters) {
+      this.waiters.leave(borrower)
+      this.refuse(borrower, { _tag: "Pool", reason: new TooManyWaiters({ maxWaiters, counts: this.counts() }) }, now)
+    } else if (borrowTimeout === 0) {
+      this.timeOut(borrower, now, this.facts(now))
+    } else if (borrower.deadline !== Infinity) {
+      this.shell.deadline(this.waiters.head!.deadline)
+    }
+    return borrower
+  }
+
+  /** The borrower is gone, whatever it waits for or was given. */
+  abandon(borrower: Borrower<A>): void {
+    if (borrower.queued) {
+      this.waiters.leave(borrower)
+      if (this.listening) this.tellRefused("Interrupted", borrower, this.shell.now())
+      return
+    }
+    const { item } = borrower
+    if (item === undefined || borrower.begun) return
+    borrower.begun = true
+    const now = this.shell.now()
+    if (this.listening) this.tellRefused("Interrupted", borrower, now)
+    // It was lent and nobody saw it: not a use, and nothing to reset.
+    if (item.status !== "lent") return
+    this.totals.borrowed--
+    this.settle(item, now, false)
+    this.pump(now)
+  }
+
+  /** Refuses every waiter whose time is over; the time at which the next one's is. */
+  expire(now: number): number {
+    let facts: Facts | undefined
+    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
+      if (head.deadline > now) return head.deadline
+      facts ??= this.facts(now)
+      this.timeOut(head, now, facts)
+    }
+    return Infinity
+  }
+
+  private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {
+    const { supply } = borrower
+    this.totals.timeouts++
+    this.waiters.leave(borrower)
+    const reason = new BorrowTimeout({
+      waited: now - borrower.since,
+      phase: supply === undefined ? "waiting" : supply instanceof Item ? "checking" : "opening",
+      ...facts
+    })
+    this.refuse(borrower, { _tag: "Pool", reason }, now)
+  }
+
+  // What a timeout tells beyond the borrower itself: ten thousand may time out in one step.
+  private facts(now: number): Facts {
+    let oldest: Item<A> | undefined
+    let looked = 0
+    for (const item of this.items.values()) {
+      if (++looked > manyItems) break
+      if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
+    }
+    return {
+      counts: this.counts(),
+      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest.holder!) },
+      lastFailure: this.lastFailure
+    }
+  }
+
+  private refuse(borrower: Borrower<A>, refusal: Refusal, now: number): void {
+    borrower.refusal = refusal
+    if (this.listening) this.tellRefused(refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag, borrower, now)
+    this.shell.wake(borrower)
+  }
+
+  private lendTo(item: Item<A>, holder: Holder, now: number): void {
+    item.status = "lent"
+    item.holder = holder
+    item.lentAt = now
+    this.lent++
+    this.totals.borrowed++
+  }
+
+  // ---- the road back
+
+  /** A lease ends. */
+  giveBack(item: Item<A>, exit: Exit.Exit<unknown, unknown>): void {
+    // Its item may have been taken back already.
+    if (item.status !== "lent") return
+    const { rules } = this
+    const now = this.shell.now()
+    item.holder = undefined
+    item.idleSince = now
+    item.uses++
+    item.exit = exit
+    this.totals.returned++
+    if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - item.lentAt }, now)
+    if (item.doom === undefined && (rules.returns || now > item.dueAt)) {
+      const verdict = rules.atReturn(item, now)
+      if (verdict !== undefined) {
+        if (isVerdict(verdict)) this.condemn(item, verdict, now)
+        else return this.startReset(item, exit, verdict)
+      }
+    }
+    if (this.settings.resets && item.doom === undefined) return this.startReset(item, exit, undefined)
+    this.settle(item, now, false)
+    if (this.busy) this.pump(now)
+  }
+
+  private startReset(item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict | undefined): void {
+    item.status = "resetting"
+    this.shell.reset(item, exit, verdict)
+  }
+
+  /** An item that counts as lent is free: to a waiter, to the idle list, or out. A proven one needs no check. */
+  private settle(item: Item<A>, now: number, proven: boolean): void {
+    this.lent--
+    item.holder = undefined
+    if (item.doom !== undefined) {
+      this.recycle(item, item.doom, now)
+      return
+    }
+    const { head } = this.waiters
+    if (head === undefined) this.store(item, now)
+    else if ((this.rules.lends || now > item.dueAt) && this.spokenAgainst(item, now)) return
+    else if (!proven && this.unproven(item, now)) this.startCheck(item)
+    else this.handOver(item, head, now)
+  }
+
+  private store(item: Item<A>, now: number): void {
+    item.status = "idle"
+    this.idle.push(item)
+    if (item.slot < 0 && this.rules.timed) this.schedule(item, now)
+  }
+
+  private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
+    this.waiters.leave(borrower)
+    borrower.item = item
+    this.lendTo(item, borrower.holder, now)
+    if (this.listening) this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
+    this.shell.wake(borrower)
+  }
+
+  /** A reset has ended; `failed` is why the item cannot be kept. */
+  wasReset(item: Item<A>, failed: Cause.Cause<unknown> | undefined, verdict: Verdict | undefined): void {
+    if (item.status !== "resetting") return
+    const now = this.shell.now()
+    if (failed !== undefined) {
+      item.doom ??= "reset failed"
+      if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause: failed }, now)
+    }
+    if (verdict !== undefined) this.condemn(item, verdict, now)
+    this.settle(item, now, false)
+    this.pump(now)
+  }
+
+  /** A check has ended: of a borrower's, or of a sweep's. */
+  wasChecked(item: Item<A>, failed: Cause.Cause<unknown> | undefined, verdict: Verdict | undefined): void {
+    if (item.status !== "checking") return
+    const now = this.shell.now()
+    this.waiters.settle(item)
+    this.checking--
+    if (failed !== undefined) {
+      item.doom ??= "check failed"
+      if (this.listening) this.tell({ _tag: "CheckFailed", item: item.id, cause: failed }, now)
+    } else {
+      item.checkedAt = now
+    }
+    if (verdict !== undefined) this.condemn(item, verdict, now)
+    this.settle(item, now, true)
+    this.pump(now)
+  }
+
+  /** Idle for `checkAfter`, and not checked since. */
+  private unproven(item: Item<A>, now: number): boolean {
+    const { checkAfter } = this.settings
+    return now - item.idleSince >= checkAfter && now - item.checkedAt >= checkAfter
+  }
+
+  /** An item that is in no list is checked; a waiter without a supply gets it. */
+  private startCheck(item: Item<A>): void {
+    this.promiseCheck(item)
+    this.shell.check(item)
+  }
+
+  private promiseCheck(item: Item<A>): void {
+    item.status = "checking"
+    this.lent++
+    this.checking++
+    this.waiters.promise(item)
+  }
+
+  // ---- opening
+
+  private startOpen(now: number): void {
+    const opening = new Opening(++this.ids, now, this.round)
+    this.openings.add(opening)
+    this.waiters.promise(opening)
+    if (this.listening) this.tell({ _tag: "Opening", item: opening.id }, now)
+    this.shell.open(opening)
+  }
+
+  /** An item for the opening; the caller then runs the rules' start and calls `opened`. */
+  admit(opening: Opening, value: A, scope: Scope.Closeable): Item<A> {
+    return new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.onGiveBack)
+  }
+
+  private readonly onGiveBack = (item: Item<A>, exit: Exit.Exit<unknown, unknown>): undefined => {
+    this.giveBack(item, exit)
+  }
+
+  /** False when the opening is over already: the item came late and is not the pool's. */
+  opened(opening: Opening, item: Item<A>): boolean {
+    if (!this.openings.delete(opening)) return false
+    const now = this.shell.now()
+    this.totals.opened++
+    this.mend()
+    this.waiters.settle(opening)
+    item.doom = opening.doom
+    item.twin = this.items.get(item.value)
+    this.items.set(item.value, item)
+    if (this.rules.timed) item.dueAt = this.rules.nextDue(item, now, false)
+    if (this.listening) this.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
+    this.lent++
+    this.settle(item, now, true)
+    if (this.spared && this.idle.size + this.lent > this.settings.min) this.unspare(now)
+    this.pump(now)
+    return true
+  }
+
+  /**
+   * The open failed, or ran out of time. `retryable` says that the retry road, when
+   * there is one, takes it. `leftover` says that the shell has still to end it: it
+   * counts as closing until `gone`.
+   */
+  openFailed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
+    if (!this.openings.delete(opening)) return
+    const now = this.shell.now()
+    if (leftover) this.closing++
+    this.totals.openFailures++
+    this.lastFailure = cause
+    if (this.listening) this.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
+    const waiter = opening.waiter as Borrower<A> | undefined
+    this.waiters.settle(opening)
+    if (this.closed) {
+      this.quiesce()
+      return
+    }
+    this.failures++
+    if (retryable && this.settings.retries) {
+      if (opening.round === this.round) {
+        this.round++
+        this.blocked = true
+        this.shell.retry(cause)
+      }
+    } else {
+      this.holdRefill()
+      if (waiter !== undefined) {
+        this.waiters.leave(waiter)
+        this.refuse(waiter, { _tag: "Open", cause }, now)
+      }
+    }
+    this.pump(now)
+  }
+
+  /** The retry's delay is over: one open may try. */
+  retryNow(): void {
+    if (!this.blocked) return
+    this.blocked = false
+    this.probing = true
+    this.pump(this.shell.now())
+  }
+
+  /** The retry Schedule has ended: every waiter hears why. */
+  retryOver(cause: Cause.Cause<unknown>): void {
+    if (!this.blocked) return
+    const now = this.shell.now()
+    this.blocked = this.probing = false
+    this.holdRefill()
+    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
+      this.waiters.leave(head)
+      this.refuse(head, { _tag: "Open", cause }, now)
+    }
+    this.pump(now)
+  }
+
+  refillNow(): void {
+    this.refillBlocked = false
+    this.pump(this.shell.now())
+  }
+
+  private holdRefill(): void {
+    if (this.refillBlocked || this.settings.min === 0) return
+    this.refillBlocked = true
+    this.shell.refill(this.failures)
+  }
+
+  // An open succeeded: the source is well, and whatever was held back may go on.
+  private mend(): void {
+    this.round++
+    this.failures = 0
+    this.blocked = this.probing = this.refillBlocked = false
+    this.lastFailure = undefined
+  }
+
+  // ---- recycling
+
+  /** Recycles the item now if it is idle, or when it comes back. */
+  doom(item: Item<A>, reason: string, now: number): void {
+    if (item.status === "idle") {
+      this.idle.remove(item)
+      this.recycle(item, reason, now)
+    } else if (item.status !== "closing") {
+      item.doom ??= reason
+    }
+  }
+
+  private condemn(item: Item<A>, verdict: Verdict, now: number): void {
+    item.doom ??= verdict.reason
+    if (verdict.also === "none") return
+    for (const other of this.each()) {
+      if (other !== item && (verdict.also === "all" || other.id < item.id)) this.doom(other, verdict.reason, now)
+    }
+    for (const opening of this.openings) {
+      if (verdict.also === "all" || opening.id < item.id) opening.doom ??= verdict.reason
+    }
+  }
+
+  /** The one way out. The item is in no list and no longer counts as idle or lent. */
+  private recycle(item: Item<A>, reason: string, now: number): void {
+    const atReturn = item.status === "lent" && item.idleSince === now
+    item.status = "closing"
+    this.closing++
+    this.due.remove(item)
+    this.forget(item)
+    this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
+    if (this.listening) {
+      this.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
+    }
+    this.shell.close(item.id, item.scope, atReturn && item.exit !== undefined ? item.exit : Exit.void)
+  }
+
+  private forget(item: Item<A>): void {
+    const first = this.items.get(item.value)
+    if (first === item) {
+      if (item.twin === undefined) this.items.delete(item.value)
+      else this.items.set(item.value, item.twin)
+    } else {
+      for (let twin = first; twin !== undefined; twin = twin.twin) {
+        if (twin.twin === item) twin.twin = item.twin
+      }
+    }
+    item.twin = undefined
+  }
+
+  /** What was closing is released, or abandoned. */
+  gone(id: number, took: number, how: "Closed" | "CloseFailed" | "Abandoned", cause?: Cause.Cause<unknown>): void {
+    const now = this.shell.now()
+    this.closing--
+    if (how === "Abandoned") this.totals.abandoned++
+    else this.totals.closed++
+    if (this.listening) {
+      this.tell(how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took }, now)
+    }
+    if (this.closed) this.quiesce()
+    else this.pump(now)
+  }
+
+  /** The item that a borrower means by this value: the one it holds, or else the one lent last. */
+  find(value: unknown, holder: Holder): Item<A> | undefined {
+    let best: Item<A> | undefined
+    for (let item = this.items.get(value); item !== undefined; item = item.twin) {
+      if (best === undefined || rank(item, holder) > rank(best, holder)) best = item
+    }
+    return best
+  }
+
+  invalidate(value: unknown, holder: Holder): void {
+    const item = this.find(value, holder)
+    if (item === undefined) return
+    const now = this.shell.now()
+    this.doom(item, "invalidated", now)
+    this.pump(now)
+  }
+
+  clear(): void {
+    if (this.closed) return
+    const now = this.shell.now()
+    if (this.listening) this.tell({ _tag: "Cleared" }, now)
+    for (const item of this.each()) this.doom(item, "cleared", now)
+    for (const opening of this.openings) opening.doom ??= "cleared"
+    this.pump(now)
+  }
+
+  // ---- sweeping
+
+  /** No more than `min` are open: the idle rules are silent. */
+  get spare(): boolean {
+    return this.idle.size + this.lent <= this.settings.min
+  }
+
+  /** True when a rule spoke against an idle item at lend: it is recycled. */
+  private spoiled(item: Item<A>, now: number): boolean {
+    if (!this.rules.lends && now <= item.dueAt) return false
+    const verdict = this.rules.atLend(item, now, this.spare)
+    if (verdict === undefined) {
+      if (now > item.dueAt) this.schedule(item, now)
+      return false
+    }
+    this.out(item, verdict, now)
+    return true
+  }
+
+  /** The same, on the way from one lease to the next: the item is in no list. */
+  private spokenAgainst(item: Item<A>, now: number): boolean {
+    const verdict = this.rules.atLend(item, now, true)
+    if (verdict === undefined) return false
+    this.recycle(item, verdict.reason, now)
+    return true
+  }
+
+  private out(item: Item<A>, verdict: Verdict, now: number): void {
+    this.idle.remove(item)
+    this.recycle(item, verdict.reason, now)
+  }
+
+  /** Sets the time at which a rule may speak against the item while it is idle. */
+  private schedule(item: Item<A>, now: number): void {
+    const { spare } = this
+    this.due.remove(item)
+    // Never before now: a bound that is past already would make the sweep spin.
+    item.dueAt = Math.max(now, this.rules.nextDue(item, now, spare))
+    if (spare && this.rules.idles) this.spared = true
+    if (item.dueAt === Infinity) return
+    this.due.push(item)
+    if (this.due.top === item) this.shell.due(item.dueAt)
+  }
+
+  private unspare(now: number): void {
+    this.spared = false
+    for (let item = this.idle.coldest; item !== undefined;) {
+      const next: Item<A> | undefined = item.warmer
+      const verdict = this.rules.atSweep(item, now, this.spare)
+      if (verdict === undefined) this.schedule(item, now)
+      else this.out(item, verdict, now)
+      item = next
+    }
+  }
+
+  /** Recycles what is due by time alone; the time of the next. */
+  sweepDue(now: number): number {
+    for (let item = this.due.top; item !== undefined && item.dueAt < now; item = this.due.top) {
+      if (item.status !== "idle") {
+        // It comes back into the heap when it is idle again.
+        this.due.remove(item)
+        continue
+      }
+      const verdict = this.rules.atSweep(item, now, this.spare)
+      if (verdict === undefined) this.schedule(item, now)
+      else this.out(item, verdict, now)
+    }
+    this.pump(now)
+    return this.due.top === undefined ? Infinity : this.due.top.dueAt
+  }
+
+  /** One pass over all idle items, the coldest first; returns what was recycled and why. */
+  sweep(): { readonly examined: number; readonly recycled: Array<{ readonly item: number; readonly reason: string }> } {
+    const now = this.shell.now()
+    const examined = this.idle.size
+    const recycled: Array<{ readonly item: number; readonly reason: string }> = []
+    for (let item = this.idle.coldest; item !== undefined;) {
+      const next: Item<A> | undefined = item.warmer
+      const verdict = this.rules.atSweep(item, now, this.spare)
+      if (verdict !== undefined) {
+        this.out(item, verdict, now)
+        recycled.push({ item: item.id, reason: verdict.reason })
+      }
+      item = next
+    }
+    this.pump(now)
+    return { examined, recycled }
+  }
+
+  /** An idle item leaves the list for a sweep's check; a waiter without a supply gets it after. */
+  takeForCheck(item: Item<A>): void {
+    this.idle.remove(item)
+    this.promiseCheck(item)
+  }
+
+  // ---- closing the pool
+
+  /** Waiters are refused, no open starts, what is not lent is closed. */
+  close(): void {
+    const now = this.shell.now()
+    this.closed = true
+    if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
+    const refusal: Refusal = { _tag: "Pool", reason: new Closed() }
+    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
+      this.waiters.leave(head)
+      this.refuse(head, refusal, now)
+    }
+    for (const opening of this.openings) {
+      this.openings.delete(opening)
+      this.closing++
+      this.shell.cancelOpen(opening)
+    }
+    this.waiters.spare.clear()
+    for (const item of this.each()) {
+      if (item.status === "checking" || item.status === "resetting") this.seize(item, "pool closed", now)
+      else this.doom(item, "pool closed", now)
+    }
+    this.quiesce()
+  }
+
+  /** The drain timeout is over: lent items are closed under their borrowers. */
+  takeBack(): void {
+    const now = this.shell.now()
+    for (const item of this.each()) {
+      if (item.status !== "lent") continue
+      const { holder, lentAt } = item
+      if (this.listening) {
+        this.tell({ _tag: "TakenBack", item: item.id, held: now - lentAt, by: holderName(holder!) }, now)
+      }
+      this.shell.takenBack(item)
+      this.seize(item, "taken back", now)
+    }
+  }
+
+  private seize(item: Item<A>, reason: string, now: number): void {
+    if (item.status === "checking") this.checking--
+    this.lent--
+    item.holder = undefined
+    this.recycle(item, item.doom ?? reason, now)
+    this.shell.stop(item)
+  }
+
+  private quiesce(): void {
+    if (this.live > 0) return
+    if (this.listening) this.tell({ _tag: "PoolClosed" }, this.shell.now())
+    this.shell.empty()
+  }
+
+  // ---- what keeps the promises
+
+  /** Something may be to do for a waiter or for `min`. */
+  private get busy(): boolean {
+    return this.waiters.bare !== undefined || this.idle.size + this.lent + this.openings.size < this.settings.min
+  }
+
+  /** Gives every waiter its supply, as far as `max` and the limits on opening allow, and refills to `min`. */
+  pump(now: number): void {
+    if (this.closed) return
+    const { idle, settings, waiters } = this
+    while (waiters.bare !== undefined && idle.size > 0) {
+      const item = (settings.lifo ? idle.warmest : idle.coldest)!
+      if (this.spoiled(item, now)) continue
+      idle.remove(item)
+      if (this.unproven(item, now)) this.startCheck(item)
+      else this.handOver(item, waiters.head!, now)
+    }
+    while (waiters.bare !== undefined && this.mayOpen()) this.startOpen(now)
+    if (this.lazy || this.refillBlocked) return
+    while (idle.size + this.lent + this.openings.size < settings.min && this.mayOpen()) this.startOpen(now)
+  }
+
+  private mayOpen(): boolean {
+    return !this.blocked && this.live < this.settings.max &&
+      this.openings.size < (this.probing ? 1 : this.settings.openConcurrency)
+  }
+
+  /** How many waiters have no supply. */
+  private bare(): number {
+    return this.waiters.size - (this.openings.size + this.checking - this.waiters.spare.size)
+  }
+
+  *each(): IterableIterator<Item<A>> {
+    // A copy, because what is done to one item can remove it and others.
+    for (const first of Array.from(this.items.values())) {
+      for (let item: Item<A> | undefined = first, next; item !== undefined; item = next) {
+        next = item.twin
+        yield item
+      }
+    }
+  }
+
+  tell(told: Told, at: number): void {
+    this.shell.emit({ ...told, pool: this.settings.name, at } as PoolEvent)
+  }
+
+  private tellRefused(reason: string, borrower: Borrower<A>, now: number): void {
+    this.tell({ _tag: "BorrowFailed", reason, waited: now - borrower.since } as Told, now)
+  }
+}
+
+type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
+
+// A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
+const manyItems = 1000
+
+const isVerdict = (value: object): value is Verdict => "also" in value
+
+const rank = (item: Item<unknown>, holder: Holder): number =>
+  item.status !== "lent" ? -1 : item.holder === holder ? Infinity : item.lentAt

@@ -1,0 +1,94 @@
+// An intrusive FIFO of waiters, with O(1) leave from anywhere.
+//
+// An item on its way to the pool (one being opened or checked) is a supply, and
+// is for one waiter when any is left that has none. Invariant: the waiters that
+// have a supply are a prefix of the queue, and `bare` is the first that has none.
+// So "who still needs one" is one field, and every change is O(1):
+// - a waiter that leaves passes its supply to `bare`;
+// - a waiter whose supply came to nothing takes the one of the last that has one.
+
+export interface Supply {
+  waiter: Waiter | undefined
+}
+
+export interface Waiter {
+  ahead: Waiter | undefined
+  behind: Waiter | undefined
+  queued: boolean
+  supply: Supply | undefined
+}
+
+export class Waiters<W extends Waiter, S extends Supply> {
+  size = 0
+  head: W | undefined = undefined
+  /** The first waiter without a supply. */
+  bare: W | undefined = undefined
+  /** Supplies that are for nobody yet. */
+  readonly spare = new Set<S>()
+  private tail: W | undefined = undefined
+
+  push(waiter: W): void {
+    waiter.queued = true
+    waiter.ahead = this.tail
+    if (this.tail === undefined) this.head = waiter
+    else this.tail.behind = waiter
+    this.tail = waiter
+    this.size++
+    this.bare ??= waiter
+    if (this.spare.size > 0) this.promise(this.takeSpare())
+  }
+
+  /** The waiter leaves the queue, served or not. */
+  leave(waiter: W): void {
+    const supply = waiter.supply as S | undefined
+    if (this.bare === waiter) this.bare = waiter.behind as W | undefined
+    const { ahead, behind } = waiter
+    if (ahead === undefined) this.head = behind as W | undefined
+    else ahead.behind = behind
+    if (behind === undefined) this.tail = ahead as W | undefined
+    else behind.ahead = ahead
+    waiter.ahead = waiter.behind = waiter.supply = undefined
+    waiter.queued = false
+    this.size--
+    if (supply !== undefined) {
+      supply.waiter = undefined
+      this.promise(supply)
+    }
+  }
+
+  /** A supply begins. */
+  promise(supply: S): void {
+    const waiter = this.bare
+    if (waiter === undefined) {
+      this.spare.add(supply)
+      return
+    }
+    supply.waiter = waiter
+    waiter.supply = supply
+    this.bare = waiter.behind as W | undefined
+  }
+
+  /** A supply ends, for good or ill. Its waiter, still in the queue, takes the last one promised. */
+  settle(supply: S): void {
+    const waiter = supply.waiter as W | undefined
+    if (waiter === undefined) {
+      this.spare.delete(supply)
+      return
+    }
+    supply.waiter = undefined
+    const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
+    const other = last.supply
+    last.supply = undefined
+    this.bare = last
+    if (last !== waiter && other !== undefined) {
+      waiter.supply = other
+      other.waiter = waiter
+    }
+  }
+
+  private takeSpare(): S {
+    const first = this.spare.values().next().value!
+    this.spare.delete(first)
+    return first
+  }
+}
