@@ -330,6 +330,8 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
 export const make = <A, E, R, const W extends Options<A, E, R>["warm"] = undefined>(
   options: Options<A, E, R> & { readonly warm?: W }
 ): Effect.Effect<QueuePool<A, E>, PoolError | WarmError<E, W>, R | Scope.Scope> =>
+  // Only a warm-up fails with E, which the types of the options know and the code does not.
+  // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
   makeNamed(options, "pool") as Effect.Effect<QueuePool<A, E>, PoolError | WarmError<E, W>, R | Scope.Scope>
 
 /**
@@ -348,12 +350,15 @@ export const make = <A, E, R, const W extends Options<A, E, R>["warm"] = undefin
  * @category layers
  * @since 1.0.0
  */
+// A tag is not a subject to pipe.
+// @effect-diagnostics-next-line missingPipeableSignature:off
 export const layer = <I, A, E, R, E2 = never, R2 = never, const W extends Options<A, E, R>["warm"] = undefined>(
   tag: Context.Key<I, QueuePool<A, E>>,
   options:
     | (Options<A, E, R> & { readonly warm?: W })
     | Effect.Effect<Options<A, E, R> & { readonly warm?: W }, E2, R2>
 ): Layer.Layer<I, PoolError | WarmError<E, W> | E2, Exclude<R | R2, Scope.Scope>> =>
+  // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
   Layer.effect(
     tag,
     Effect.isEffect(options)

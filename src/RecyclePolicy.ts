@@ -1031,7 +1031,12 @@ export const problems = (
         return need(typeof interruption === "boolean", `${path}.failedWith.interruption`, interruption, "true or false")
       }
       case "When":
-        return need(typeof rule.predicate === "function", path, rule.predicate, "a RecyclePolicy, or a predicate on Usage")
+        return need(
+          typeof rule.predicate === "function",
+          path,
+          rule.predicate,
+          "a RecyclePolicy, or a predicate on Usage"
+        )
       case "Check":
         return need(typeof rule.predicate === "function", `${path}.check`, rule.predicate, "an effectful predicate")
       case "Schedule":

@@ -22,7 +22,7 @@ import { Borrower, type Holder, holderName, type Item, type Opening } from "./it
 import { addFinalizer } from "./lease.ts"
 import type { Settings } from "./options.ts"
 import { Recycler } from "./recycler.ts"
-import type { Rules, Verdict } from "./rules.ts"
+import type { Rules } from "./rules.ts"
 import { type PendingVerdict, PoolState, type Shell } from "./state.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -51,7 +51,7 @@ interface Job {
 
 export class Pool<A, E, R> {
   readonly settings: Settings
-  readonly state: PoolState<A>
+  readonly state: PoolState<A, R>
   readonly recycler: Recycler<A, R>
   private readonly rules: Rules<A, R>
   private readonly effects: Effects<A, E, R>
@@ -81,7 +81,7 @@ export class Pool<A, E, R> {
     const background = this.background = new Background(context)
     const { alarms, now } = background
     this.random = Context.get(context, Random.Random)
-    const shell: Shell<A> = {
+    const shell: Shell<A, R> = {
       now,
       wallNow: () => background.clock.currentTimeMillisUnsafe(),
       open: this.open,
@@ -243,7 +243,7 @@ export class Pool<A, E, R> {
         Scope.provide(this.effects.acquire, job.scope),
         (value) => {
           const item = this.state.admit(opening, value, job.scope)
-          return this.rules.opens ? Effect.as(this.rules.start(item) ?? Effect.void, item) : Effect.succeed(item)
+          return Effect.as(this.rules.start(item) ?? Effect.void, item)
         }
       ))
       job.fiber = fiber
@@ -354,17 +354,15 @@ export class Pool<A, E, R> {
     }))
   }
 
-  private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict | undefined): void => {
+  private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict<R> | undefined): void => {
     const { effects, settings } = this
     const reset = Effect.suspend((): Effect.Effect<unknown, unknown, R> =>
       effects.reset === undefined ? Effect.void : effects.reset(item.value, exit)
     )
-    const work = verdict === undefined
-      ? Effect.as(reset, undefined)
-      : Effect.flatMap(verdict, (spoken) => spoken === undefined ? Effect.as(reset, undefined) : Effect.succeed(spoken))
+    const work = Effect.tap(verdict ?? Effect.undefined, (spoken) => spoken === undefined ? reset : Effect.void)
     this.tasks.set(item, this.background.run(work, settings.resetTimeout, "the reset", (ended) => {
       this.tasks.delete(item)
-      if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value as Verdict | undefined)
+      if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value)
       else this.state.wasReset(item, ended.cause, undefined)
     }))
   }
@@ -441,7 +439,7 @@ export class Pool<A, E, R> {
     Stream.fromQueue
   ))
 
-  readonly sweep = Effect.callback<ReturnType<PoolState<A>["sweep"]>>((resume) =>
+  readonly sweep = Effect.callback<ReturnType<PoolState<A, R>["sweep"]>>((resume) =>
     this.recycler.sweepNow((result) => resume(Effect.succeed(result)))
   )
 }

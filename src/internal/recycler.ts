@@ -13,12 +13,12 @@ import type { Item } from "./item.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import type { PoolState } from "./state.ts"
 
-type SweepResult = ReturnType<PoolState<unknown>["sweep"]>
+type SweepResult = ReturnType<PoolState<unknown, unknown>["sweep"]>
 
 type Cadence<R> = Schedule.Schedule<unknown, unknown, unknown, R>
 
 export class Recycler<A, R> {
-  private readonly state: PoolState<A>
+  private readonly state: PoolState<A, R>
   private readonly rules: Rules<A, R>
   private readonly background: Background<R>
   private readonly checkTimeout: number
@@ -33,7 +33,7 @@ export class Recycler<A, R> {
   private wake: (() => void) | undefined = undefined
 
   constructor(
-    state: PoolState<A>,
+    state: PoolState<A, R>,
     rules: Rules<A, R>,
     background: Background<R>,
     tasks: Map<Item<A>, Task>,
@@ -144,7 +144,7 @@ export class Recycler<A, R> {
         this.tasks.set(item, this.background.run(verdict, this.checkTimeout, "a rule's check", (exit) => {
           this.tasks.delete(item)
           running--
-          const spoken = Exit.isSuccess(exit) ? exit.value as Verdict | undefined : ruleFailed
+          const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
           if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
           state.wasChecked(item, undefined, spoken)
           startNext()
@@ -158,7 +158,7 @@ export class Recycler<A, R> {
 
 const ruleFailed: Verdict = { reason: "rule failed", also: "none" }
 
-function* idleItems<A>(state: PoolState<A>): Iterable<Item<A>> {
+function* idleItems<A, R>(state: PoolState<A, R>): Iterable<Item<A>> {
   // The coldest is taken first, from the end.
   for (let item = state.idle.warmest; item !== undefined; item = item.colder) yield item
 }

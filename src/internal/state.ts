@@ -33,14 +33,14 @@ import type { Rules, Verdict } from "./rules.ts"
 import { Waiters } from "./waiters.ts"
 
 /** What the state machine asks for. None of these may call back before it returns. */
-export interface Shell<A> {
+export interface Shell<A, R> {
   readonly now: () => number
   readonly wallNow: () => number
   readonly open: (opening: Opening) => void
   readonly cancelOpen: (opening: Opening) => void
   readonly check: (item: Item<A>) => void
   /** Runs the rules' unfinished verdict, if any, and the reset, if the pool has one. */
-  readonly reset: (item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict | undefined) => void
+  readonly reset: (item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict<R> | undefined) => void
   /** Ends the check or reset that is under way; its outcome no longer matters. */
   readonly stop: (item: Item<A>) => void
   readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
@@ -73,12 +73,12 @@ export interface Settings {
 }
 
 /** A verdict that a rule could not give at once; opaque here. */
-export type PendingVerdict = Exclude<ReturnType<Rules<never>["atReturn"]>, Verdict | undefined>
+export type PendingVerdict<R> = Exclude<ReturnType<Rules<never, R>["atReturn"]>, Verdict | undefined>
 
 /** An event without what all events have. */
 type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, keyof Base> : never : never
 
-export class PoolState<A> {
+export class PoolState<A, R> {
   readonly settings: Settings
   readonly idle = new Idle<Item<A>>()
   readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
@@ -118,10 +118,10 @@ export class PoolState<A> {
   private failures = 0
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
-  private readonly rules: Rules<A, unknown>
-  private readonly shell: Shell<A>
+  private readonly rules: Rules<A, R>
+  private readonly shell: Shell<A, R>
 
-  constructor(settings: Settings, rules: Rules<A, unknown>, shell: Shell<A>) {
+  constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>) {
     this.settings = settings
     this.rules = rules
     this.shell = shell
@@ -286,7 +286,7 @@ export class PoolState<A> {
     if (this.busy) this.pump(now)
   }
 
-  private startReset(item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict | undefined): void {
+  private startReset(item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict<R> | undefined): void {
     item.status = "resetting"
     this.shell.reset(item, exit, verdict)
   }
@@ -309,7 +309,7 @@ export class PoolState<A> {
   private store(item: Item<A>, now: number): void {
     item.status = "idle"
     this.idle.push(item)
-    if (item.slot < 0 && this.rules.timed) this.schedule(item, now)
+    if (this.rules.timed && (item.slot < 0 || this.rules.hastens)) this.schedule(item, now)
   }
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
@@ -763,7 +763,7 @@ export class PoolState<A> {
   }
 
   tell(told: Told, at: number): void {
-    this.shell.emit({ ...told, pool: this.settings.name, at } as PoolEvent)
+    this.shell.emit({ ...told, pool: this.settings.name, at })
   }
 
   private tellRefused(reason: string, borrower: Borrower<A>, now: number): void {

@@ -1,0 +1,264 @@
+// The rules of a compiled policy: a tree of `any` and `all` over rules and negated
+// rules. `not` has been pushed down to the leaves, so a rule that speaks more never
+// makes the whole speak less, and a rule may be silent (a check at lend, an idle
+// rule at `min`) under `not` too.
+//
+// Each node knows when it may speak next if nothing but time passes, its `due`: it
+// speaks at `now` only if now > due. What nobody can foresee (`when`, `check`) is
+// never due; a cadence finds it.
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Usage } from "../RecyclePolicy.ts"
+
+// How a user's check may fail is its own affair.
+// @effect-diagnostics anyUnknownInErrorContext:off
+
+/** What the rules see and keep of an item. Times are monotonic milliseconds unless said. */
+export interface Subject<A> {
+  readonly value: A
+  readonly openedAt: number
+  /** The wall clock when it was opened. */
+  readonly openedWall: number
+  /** The last return; `openedAt` before the first. */
+  idleSince: number
+  /** Leases that have ended. */
+  uses: number
+  /** How the last of them ended. */
+  exit: Exit.Exit<unknown, unknown> | undefined
+  /** The rules' own state. */
+  memo: unknown
+  /** No rule speaks before this by time alone; kept by the state machine through `nextDue`. */
+  dueAt: number
+}
+
+export interface Verdict {
+  readonly reason: string
+  /** Which other items are recycled too. */
+  readonly also: "none" | "older" | "all"
+  /** Why a rule failed, if that is the reason. */
+  readonly cause?: Cause.Cause<unknown> | undefined
+}
+
+export type Moment = Usage<unknown>["moment"]
+
+/** From an item to what a rule inside `mapInput` takes for the item. */
+export type Project = (value: unknown) => unknown
+
+export interface Node<R> {
+  /** Its verdict may take other items with it. */
+  readonly spreads: boolean
+  readonly speaks: (subject: Subject<unknown>, now: number, spare: boolean, moment: Moment) => Verdict | undefined
+  readonly due: (subject: Subject<unknown>, now: number, spare: boolean) => number
+  /** Present where there are checks: its verdict with them, an Effect if one has to run. */
+  readonly ask: ((pass: Pass) => Asked<R>) | undefined
+}
+
+/** One sweep's look at one item. */
+export interface Pass {
+  readonly subject: Subject<unknown>
+  readonly now: number
+  readonly spare: boolean
+  /** By check: none runs twice. */
+  readonly answers: Array<Exit.Exit<boolean, unknown>>
+}
+
+export type Asked<R> = Verdict | undefined | Effect.Effect<Verdict | undefined, never, R>
+
+const failed = (reason: string, cause: Cause.Cause<unknown>): Verdict => ({ reason, also: "none", cause })
+
+export const ruleFailed = (cause: Cause.Cause<unknown>): Verdict => failed("rule failed", cause)
+
+export const usageOf = (subject: Subject<unknown>, now: number, moment: Moment, project: Project): Usage<never> => ({
+  item: project(subject.value) as never,
+  age: now - subject.openedAt,
+  idle: moment === "return" ? 0 : now - subject.idleSince,
+  uses: subject.uses,
+  exit: subject.exit,
+  moment
+})
+
+// ---- the leaves
+
+/** A negated time rule speaks until its deadline, and then no more. */
+const dueUntil = (deadline: number, now: number): number => now > deadline ? Infinity : -Infinity
+
+export const idle = <R>(limit: number, negated: boolean, verdict: Verdict): Node<R> => ({
+  spreads: false,
+  speaks: (subject, now, spare, moment) => {
+    const over = moment !== "return" && now > subject.idleSince + limit
+    return (negated ? !over : over && !spare) ? verdict : undefined
+  },
+  due: (subject, now, spare) => {
+    const deadline = subject.idleSince + limit
+    if (negated) return dueUntil(deadline, now)
+    return spare ? Infinity : deadline
+  },
+  ask: undefined
+})
+
+export const past = <R>(
+  deadline: (subject: Subject<unknown>) => number,
+  negated: boolean,
+  verdict: Verdict
+): Node<R> => ({
+  spreads: false,
+  speaks: (subject, now) => (now > deadline(subject)) === negated ? undefined : verdict,
+  due: (subject, now) => negated ? dueUntil(deadline(subject), now) : deadline(subject),
+  ask: undefined
+})
+
+/** What only a return changes. */
+export const fact = <R>(
+  holds: (subject: Subject<unknown>) => boolean,
+  negated: boolean,
+  verdict: Verdict
+): Node<R> => {
+  const speaks = (subject: Subject<unknown>): Verdict | undefined => {
+    try {
+      return holds(subject) === negated ? undefined : verdict
+    } catch (error) {
+      return ruleFailed(Cause.die(error))
+    }
+  }
+  return {
+    spreads: verdict.also !== "none",
+    speaks,
+    due: (subject) => speaks(subject) === undefined ? Infinity : -Infinity,
+    ask: undefined
+  }
+}
+
+export const when = <R>(
+  predicate: (usage: Usage<never>) => boolean,
+  project: Project,
+  negated: boolean,
+  verdict: Verdict
+): Node<R> => ({
+  spreads: false,
+  speaks: (subject, now, _spare, moment) => {
+    try {
+      return Boolean(predicate(usageOf(subject, now, moment, project))) === negated ? undefined : verdict
+    } catch (error) {
+      return ruleFailed(Cause.die(error))
+    }
+  },
+  due: () => Infinity,
+  ask: undefined
+})
+
+export const check = <R>(
+  id: number,
+  run: (value: unknown) => Effect.Effect<boolean, unknown, R>,
+  negated: boolean,
+  verdict: Verdict,
+  label: string
+): Node<R> => ({
+  spreads: false,
+  speaks: () => undefined,
+  due: () => Infinity,
+  ask: Effect.fnUntraced(function*({ answers, subject }) {
+    const answer = answers[id] ??= yield* Effect.exit(Effect.suspend(() => run(subject.value)))
+    if (Exit.isFailure(answer)) return failed(`${label} failed`, answer.cause)
+    return Boolean(answer.value) === negated ? undefined : verdict
+  })
+})
+
+// ---- the branches
+
+const reach = { none: 0, older: 1, all: 2 }
+
+/** Of two that speak, the one that takes more with it; the first of equals. */
+const farther = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>
+  first === undefined || (second !== undefined && reach[second.also] > reach[first.also]) ? second : first
+
+export const any = <R>(nodes: ReadonlyArray<Node<R>>): Node<R> => {
+  const spreads = nodes.some((node) => node.spreads)
+  const sync = nodes.filter((node) => node.ask === undefined)
+  const speaker = (nodes: ReadonlyArray<Node<R>>): Node<R>["speaks"] => (subject, now, spare, moment) => {
+    let spoken: Verdict | undefined
+    for (const node of nodes) {
+      spoken = farther(spoken, node.speaks(subject, now, spare, moment))
+      if (spoken !== undefined && !spreads) return spoken
+    }
+    return spoken
+  }
+  const first = speaker(sync)
+  const asks = nodes.flatMap((node) => node.ask ?? [])
+  return {
+    spreads,
+    speaks: asks.length === 0 ? first : speaker(nodes),
+    due: (subject, now, spare) => {
+      let due = Infinity
+      for (const node of nodes) due = Math.min(due, node.due(subject, now, spare))
+      return due
+    },
+    ask: asks.length === 0 ? undefined : (pass) => {
+      const spoken = first(pass.subject, pass.now, pass.spare, "sweep")
+      if (spoken !== undefined) return spoken
+      const pending: Array<Effect.Effect<Verdict | undefined, never, R>> = []
+      for (const ask of asks) {
+        const asked = ask(pass)
+        if (Effect.isEffect(asked)) pending.push(asked)
+        else if (asked !== undefined) return asked
+      }
+      return pending.length === 0 ? undefined : firstOf(pending)
+    }
+  }
+}
+
+const firstOf = Effect.fnUntraced(function*<R>(pending: ReadonlyArray<Effect.Effect<Verdict | undefined, never, R>>) {
+  for (const effect of pending) {
+    const verdict = yield* effect
+    if (verdict !== undefined) return verdict
+  }
+  return undefined
+})
+
+export const all = <R>(nodes: ReadonlyArray<Node<R>>, name: string | undefined): Node<R> => {
+  const together = (verdicts: ReadonlyArray<Verdict>): Verdict => ({
+    reason: name ?? verdicts.map((verdict) => verdict.reason).join(" and "),
+    also: verdicts.reduce((first, second) => farther(first, second)!).also
+  })
+  // What ends the asking: silence, and a rule that failed.
+  const ends = (verdict: Verdict | undefined): boolean => verdict === undefined || verdict.cause !== undefined
+  // Those that cost nothing first.
+  const order = Array.from(nodes.keys()).sort((a, b) => Number(!!nodes[a]!.ask) - Number(!!nodes[b]!.ask))
+  const asks = nodes.some((node) => node.ask !== undefined)
+  return {
+    spreads: nodes.some((node) => node.spreads),
+    speaks: (subject, now, spare, moment) => {
+      const verdicts: Array<Verdict> = []
+      for (const node of nodes) {
+        const verdict = node.speaks(subject, now, spare, moment)
+        if (ends(verdict)) return verdict
+        verdicts.push(verdict!)
+      }
+      return together(verdicts)
+    },
+    due: (subject, now, spare) => {
+      let due = -Infinity
+      for (const node of nodes) due = Math.max(due, node.due(subject, now, spare))
+      return due
+    },
+    ask: !asks ? undefined : (pass) => {
+      const asked: Array<Asked<R>> = []
+      for (const index of order) {
+        const { ask, speaks } = nodes[index]!
+        const one = ask === undefined ? speaks(pass.subject, pass.now, pass.spare, "sweep") : ask(pass)
+        if (!Effect.isEffect(one) && ends(one)) return one
+        asked[index] = one
+      }
+      return Effect.gen(function*() {
+        const verdicts: Array<Verdict> = []
+        for (const index of order) {
+          const one = asked[index]
+          const verdict = Effect.isEffect(one) ? yield* one : one
+          if (ends(verdict)) return verdict
+          verdicts[index] = verdict!
+        }
+        return together(verdicts)
+      })
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber } from "effect"
+import { TestClock } from "effect/testing"
+import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { settle, Source } from "./kit/items.ts"
+
+describe("QueuePool", () => {
+  it.effect("lends the item that came back last", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 3 })
+      const first = yield* pool.use((thing) => Effect.succeed(thing.id))
+      const second = yield* Effect.scoped(pool.get)
+      assert.strictEqual(first, 1)
+      assert.strictEqual(second.id, 1)
+      assert.strictEqual(source.opened.length, 1)
+    }))
+
+  it.effect("waits for a return, first come first served", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1 })
+      const order: Array<number> = []
+      const fibers = yield* Effect.forEach([1, 2, 3], (n) =>
+        Effect.forkChild(pool.use(() => Effect.andThen(Effect.sync(() => order.push(n)), Effect.sleep(10)))))
+      yield* settle
+      yield* TestClock.adjust(10)
+      yield* TestClock.adjust(10)
+      yield* TestClock.adjust(10)
+      yield* Fiber.awaitAll(fibers)
+      assert.deepStrictEqual(order, [1, 2, 3])
+      const stats = yield* pool.stats
+      assert.strictEqual(stats.idle, 1)
+      assert.strictEqual(stats.opened, 1)
+    }))
+
+  it.effect("times out with a diagnosis", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, name: "db", borrowTimeout: "5 seconds" })
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* pool.get
+        const waiter = yield* Effect.forkChild(Effect.flip(Effect.scoped(pool.get)))
+        yield* settle
+        yield* TestClock.adjust("5 seconds")
+        const error = yield* Fiber.join(waiter)
+        assert.strictEqual(error._tag === "PoolError" && error.reason._tag, "BorrowTimeout")
+        assert.include(String(error), "no item of \"db\" within 5s (1/1 lent")
+      }))
+    }))
+
+  it.effect("recycles by age, strictly after", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, recycle: RecyclePolicy.age("10 seconds") })
+      yield* pool.use(() => Effect.void)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(source.closed, [])
+      yield* TestClock.adjust("1 millis")
+      yield* settle
+      assert.deepStrictEqual(source.closed, [1])
+    }))
+
+  it.effect("tells a failed open to the borrower it was for", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      source.opens.push("fail")
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1 })
+      const exit = yield* Effect.exit(pool.use(() => Effect.void))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
+    }))
+})
