@@ -503,7 +503,7 @@ export const interrupted: RecyclePolicy<unknown> = make("interrupted", { _tag: "
  * @since 1.0.0
  */
 export const when = <A>(predicate: (usage: Usage<A>) => boolean, reason?: string): RecyclePolicy<A> =>
-  make(reason ?? "when", { _tag: "When", predicate: predicate as (usage: Usage<never>) => boolean })
+  make(reason ?? "when", { _tag: "When", predicate })
 
 /**
  * Recycles an idle item of which the effectful predicate is true. It is run in
@@ -549,11 +549,7 @@ export const when = <A>(predicate: (usage: Usage<A>) => boolean, reason?: string
 export const check = <A, R = never>(
   predicate: (item: A) => Effect.Effect<boolean, unknown, R>,
   reason?: string
-): RecyclePolicy<A, R> =>
-  make(reason ?? "check", {
-    _tag: "Check",
-    predicate: predicate as (item: never) => Effect.Effect<boolean, unknown, R>
-  }) as RecyclePolicy<A, R>
+): RecyclePolicy<A, R> => make(reason ?? "check", { _tag: "Check", predicate })
 
 /**
  * Recycles an item when its own copy of the Schedule is done.
@@ -596,10 +592,7 @@ export const check = <A, R = never>(
  */
 export const schedule = <Output, A, E, R>(
   schedule: Schedule.Schedule<Output, Usage<A>, E, R>
-): RecyclePolicy<A, R> =>
-  make("schedule", { _tag: "Schedule", schedule: schedule as unknown as OwnSchedule }) as RecyclePolicy<A, R>
-
-type OwnSchedule = Schedule.Schedule<unknown, Usage<never>, unknown, unknown>
+): RecyclePolicy<A, R> => make("schedule", { _tag: "Schedule", schedule })
 
 /**
  * Recycles an item when the first delay of the Schedule has passed since it was
@@ -640,8 +633,7 @@ type OwnSchedule = Schedule.Schedule<unknown, Usage<never>, unknown, unknown>
  */
 export const after = <Output, A, E, R>(
   schedule: Schedule.Schedule<Output, Usage<A>, E, R>
-): RecyclePolicy<A, R> =>
-  make("after", { _tag: "After", schedule: schedule as unknown as OwnSchedule }) as RecyclePolicy<A, R>
+): RecyclePolicy<A, R> => make("after", { _tag: "After", schedule })
 
 /**
  * Recycles an item when any of the rules says so.
@@ -970,7 +962,7 @@ const describe = (rule: Rule, negated: boolean): Phrase | undefined => {
 const others = { none: "", older: " (with every older item)", all: " (with every other item)" }
 
 const time = (limit: Duration.Input): string =>
-  isDuration(limit) ? Duration.format(Duration.fromInputUnsafe(limit)) : String(limit)
+  isDuration(limit) ? Duration.format(Duration.fromInputUnsafe(limit)) : "an invalid duration"
 
 /**
  * Lists what is wrong with the values given to the constructors of a policy.

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -22,7 +22,7 @@ import { Borrower, type Holder, holderName, type Item, type Opening } from "./it
 import { addFinalizer } from "./lease.ts"
 import type { Settings } from "./options.ts"
 import { Recycler } from "./recycler.ts"
-import type { Rules } from "./rules.ts"
+import type { Rules, Verdict } from "./rules.ts"
 import { type PendingVerdict, PoolState, type Shell } from "./state.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -87,6 +87,7 @@ export class Pool<A, E, R> {
       open: this.open,
       cancelOpen: this.cancelOpen,
       check: this.check,
+      attempt: this.attempt,
       reset: this.reset,
       stop: (item) => this.tasks.get(item)?.stop(),
       close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
@@ -352,6 +353,12 @@ export class Pool<A, E, R> {
         : undefined
       this.state.wasChecked(item, failed, undefined)
     }))
+  }
+
+  private readonly attempt = (verdict: PendingVerdict<R>): Verdict | undefined | PendingVerdict<R> => {
+    const fiber = this.background.fork(verdict)
+    const exit = fiber.pollUnsafe()
+    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : Fiber.join(fiber)
   }
 
   private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict<R> | undefined): void => {

@@ -80,6 +80,9 @@ export const usageOf = (subject: Subject<unknown>, now: number, moment: Moment, 
 
 // ---- the leaves
 
+const spokenIf = (holds: boolean, negated: boolean, verdict: Verdict): Verdict | undefined =>
+  (holds ? !negated : negated) ? verdict : undefined
+
 /** A negated time rule speaks until its deadline, and then no more. */
 const dueUntil = (deadline: number, now: number): number => now > deadline ? Infinity : -Infinity
 
@@ -103,7 +106,7 @@ export const past = <R>(
   verdict: Verdict
 ): Node<R> => ({
   spreads: false,
-  speaks: (subject, now) => (now > deadline(subject)) === negated ? undefined : verdict,
+  speaks: (subject, now) => spokenIf(now > deadline(subject), negated, verdict),
   due: (subject, now) => negated ? dueUntil(deadline(subject), now) : deadline(subject),
   ask: undefined
 })
@@ -116,7 +119,7 @@ export const fact = <R>(
 ): Node<R> => {
   const speaks = (subject: Subject<unknown>): Verdict | undefined => {
     try {
-      return holds(subject) === negated ? undefined : verdict
+      return spokenIf(holds(subject), negated, verdict)
     } catch (error) {
       return ruleFailed(Cause.die(error))
     }
@@ -138,7 +141,7 @@ export const when = <R>(
   spreads: false,
   speaks: (subject, now, _spare, moment) => {
     try {
-      return Boolean(predicate(usageOf(subject, now, moment, project))) === negated ? undefined : verdict
+      return spokenIf(predicate(usageOf(subject, now, moment, project)), negated, verdict)
     } catch (error) {
       return ruleFailed(Cause.die(error))
     }
@@ -160,7 +163,7 @@ export const check = <R>(
   ask: Effect.fnUntraced(function*({ answers, subject }) {
     const answer = answers[id] ??= yield* Effect.exit(Effect.suspend(() => run(subject.value)))
     if (Exit.isFailure(answer)) return failed(`${label} failed`, answer.cause)
-    return Boolean(answer.value) === negated ? undefined : verdict
+    return spokenIf(answer.value, negated, verdict)
   })
 })
 

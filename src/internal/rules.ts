@@ -59,7 +59,10 @@ export interface Rules<in A, out R = unknown> {
   /** `uses` and `exit` tell of this lease already. An Effect, when the step of a Schedule is one. */
   atReturn(subject: Subject<A>, now: number): Asked<R>
   atSweep(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined
-  /** What `atSweep` says once the checks, each run at most once, have answered. */
+  /**
+   * What the rules say when the checks, each run at most once, have answered.
+   * Undefined when no check can matter: `atSweep` has said it all.
+   */
   checkAtSweep(
     subject: Subject<A>,
     now: number,
@@ -142,7 +145,8 @@ class Compiled<A, R> implements Rules<A, R> {
     now: number,
     spare: boolean
   ): Effect.Effect<Verdict | undefined, never, R> | undefined {
-    X
+    const asked = this.root.ask?.({ subject, now, spare, answers: [] })
+    return asked === undefined || Effect.isEffect(asked) ? asked : Effect.succeed(asked)
   }
 
   nextDue(subject: Subject<A>, now: number, spare: boolean): number {
@@ -297,17 +301,16 @@ class Plan<R> {
         return fact(
           ({ exit }) =>
             exit !== undefined && Exit.isFailure(exit) && (interruption || !Cause.hasInterruptsOnly(exit.cause)) &&
-            Boolean(predicate(exit.cause)),
+            predicate(exit.cause),
           negated,
           negated ? verdict : { ...verdict, also: rule.also }
         )
       }
       case "When":
-        this.timed =
-          this.idles =
-          this.returns =
-          this.lends =
-            true
+        this.timed = true
+        this.idles = true
+        this.returns = true
+        this.lends = true
         this.simple = false
         return when(rule.predicate, project, negated, verdict)
       case "Check": {
@@ -319,7 +322,8 @@ class Plan<R> {
         return this.stepped(rule.schedule, project, negated, verdict)
       case "After": {
         const { schedule } = rule
-        this.timed = this.returns = true
+        this.timed = true
+        this.returns = true
         this.simple = false
         return this.drawn(negated, verdict, (subject, memo) =>
           Effect.matchCause(
@@ -375,7 +379,8 @@ class Plan<R> {
     verdict: Verdict
   ): Node<R> {
     const index = this.steppers++
-    this.idles = this.returns = true
+    this.idles = true
+    this.returns = true
     this.simple = false
     this.openers.push((subject, memo) =>
       Effect.flatMap(Schedule.toStep(schedule), (step) => {

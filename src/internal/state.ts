@@ -39,6 +39,8 @@ export interface Shell<A, R> {
   readonly open: (opening: Opening) => void
   readonly cancelOpen: (opening: Opening) => void
   readonly check: (item: Item<A>) => void
+  /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
+  readonly attempt: (verdict: PendingVerdict<R>) => Verdict | undefined | PendingVerdict<R>
   /** Runs the rules' unfinished verdict, if any, and the reset, if the pool has one. */
   readonly reset: (item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict<R> | undefined) => void
   /** Ends the check or reset that is under way; its outcome no longer matters. */
@@ -275,10 +277,11 @@ export class PoolState<A, R> {
     this.totals.returned++
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - item.lentAt }, now)
     if (item.doom === undefined && (rules.returns || now > item.dueAt)) {
-      const verdict = rules.atReturn(item, now)
+      let verdict = rules.atReturn(item, now)
+      if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(verdict)
       if (verdict !== undefined) {
-        if (isVerdict(verdict)) this.condemn(item, verdict, now)
-        else return this.startReset(item, exit, verdict)
+        if (!isVerdict(verdict)) return this.startReset(item, exit, verdict)
+        this.condemn(item, verdict, now)
       }
     }
     if (this.settings.resets && item.doom === undefined) return this.startReset(item, exit, undefined)

@@ -3,6 +3,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { ConfigProvider, Effect, Exit, Fiber, Layer, Redacted } from "effect"
 import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
+import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { EmbeddedPg, EmbeddedPgError } from "./EmbeddedPg.ts"
@@ -160,6 +161,19 @@ layer(EmbeddedPg.layer({ maxConnections: 4, settings: { work_mem: "5MB" } }))("a
       yield* pg.start
       yield* pg.query("drop table kept")
       assert.match(yield* pg.log, /ready to accept connections/)
+    }))
+
+  it.effect("waits for its port when somebody has it", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      yield* pg.stop("immediate")
+      const other = Net.createServer().listen(pg.port, pg.host)
+      const started = yield* Effect.forkChild(pg.start, { startImmediately: true })
+      yield* live(Effect.sleep(100))
+      assert.isUndefined(started.pollUnsafe())
+      other.close()
+      yield* Fiber.join(started)
+      yield* pg.query("select 1")
     }))
 
   it.effect("suspends one session and lets it go on", () =>

@@ -11,7 +11,6 @@ import * as PgServer from "./pgServer.ts"
 import { live } from "./real.ts"
 
 export { EmbeddedPgError } from "./pgFiles.ts"
-export type { Options, StopMode } from "./pgServer.ts"
 
 /** Sessions that have all of these; the kit's own are never among them. */
 export interface SessionFilter {
