@@ -54,6 +54,7 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2>
   /**
    * Recycles this item: now when it is idle, when it comes back when it is lent.
+   * The reason, `"invalidated"` if none is given, stands in events and stats.
    *
    * **Details**
    *
@@ -61,7 +62,7 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    * several items with equal values the one is meant that the calling fiber has
    * borrowed, or else the one that was lent last.
    */
-  invalidate(item: A): Effect.Effect<void>
+  invalidate(item: A, reason?: string): Effect.Effect<void>
   /**
    * Recycles every item: the idle ones now, the lent and the opening ones when
    * they come back or arrive. The pool then refills to `min`.
@@ -250,9 +251,9 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
     return this.pool.use(f)
   }
 
-  invalidate(item: A): Effect.Effect<void> {
+  invalidate(item: A, reason = "invalidated"): Effect.Effect<void> {
     return Effect.withFiber((fiber) => {
-      this.pool.state.invalidate(item, fiber)
+      this.pool.state.invalidate(item, reason, fiber)
       return Effect.void
     })
   }
@@ -383,7 +384,7 @@ export interface ServiceClass<Self, Id extends string, A, E, LE, LR>
   readonly useItem: <B, E2, R2>(
     f: (item: A) => Effect.Effect<B, E2, R2>
   ) => Effect.Effect<B, E | E2 | PoolError, R2 | Self>
-  readonly invalidate: (item: A) => Effect.Effect<void, never, Self>
+  readonly invalidate: (item: A, reason?: string) => Effect.Effect<void, never, Self>
   readonly clear: Effect.Effect<void, never, Self>
   readonly sweep: Effect.Effect<SweepResult, never, Self>
   readonly stats: Effect.Effect<Stats, never, Self>
@@ -433,7 +434,7 @@ export const Service = <Self>() =>
     layer: layer(Tag, options),
     get: with_((pool) => pool.get),
     useItem: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.use(f)),
-    invalidate: (item: A) => with_((pool) => pool.invalidate(item)),
+    invalidate: (item: A, reason?: string) => with_((pool) => pool.invalidate(item, reason)),
     clear: with_((pool) => pool.clear),
     sweep: with_((pool) => pool.sweep),
     stats: with_((pool) => pool.stats)

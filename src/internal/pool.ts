@@ -343,7 +343,7 @@ export class Pool<A, E, R> {
 
   private readonly check = (item: Item<A>): void => {
     const { checkTimeout } = this.settings
-    const check = Effect.suspend(() => this.effects.check!(item.value))
+    const check = Effect.scoped(Effect.suspend(() => this.effects.check!(item.value)))
     this.tasks.set(item, this.background.run(check, checkTimeout, "the check", (exit) => {
       this.tasks.delete(item)
       const failed = Exit.isFailure(exit)
@@ -363,9 +363,9 @@ export class Pool<A, E, R> {
 
   private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict<R> | undefined): void => {
     const { effects, settings } = this
-    const reset = Effect.suspend((): Effect.Effect<unknown, unknown, R> =>
+    const reset = Effect.scoped(Effect.suspend((): Effect.Effect<unknown, unknown, R> =>
       effects.reset === undefined ? Effect.void : effects.reset(item.value, exit)
-    )
+    ))
     const work = Effect.tap(verdict ?? Effect.undefined, (spoken) => spoken === undefined ? reset : Effect.void)
     this.tasks.set(item, this.background.run(work, settings.resetTimeout, "the reset", (ended) => {
       this.tasks.delete(item)

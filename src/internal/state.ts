@@ -557,11 +557,11 @@ export class PoolState<A, R> {
     return best
   }
 
-  invalidate(value: unknown, holder: Holder): void {
+  invalidate(value: unknown, reason: string, holder: Holder): void {
     const item = this.find(value, holder)
     if (item === undefined) return
     const now = this.shell.now()
-    this.doom(item, "invalidated", now)
+    this.doom(item, reason, now)
     this.pump(now)
   }
 
