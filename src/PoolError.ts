@@ -5,6 +5,8 @@
  */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
+import * as Formatter from "effect/Formatter"
+import { hasProperty } from "effect/Predicate"
 
 /**
  * How many items a pool has in each state, and how many borrowers wait, at one
@@ -195,7 +197,10 @@ const show = (value: unknown): string => {
     case "function":
       return "a function"
     case "object":
-      return value === null ? "null" : Array.isArray(value) ? "an array" : String(value)
+      // What holds more than numbers could hold a secret.
+      return value === null || Object.values(value).every((part) => typeof part === "number")
+        ? Formatter.format(value)
+        : Array.isArray(value) ? "an array" : "an object"
     default:
       return String(value)
   }
@@ -203,7 +208,8 @@ const show = (value: unknown): string => {
 
 const failure = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
-  return error instanceof Error ? error.message : show(error)
+  if (error instanceof Error && error.message !== "") return error.message
+  return hasProperty(error, "_tag") ? String(error._tag) : error instanceof Error ? error.name : show(error)
 }
 
 const duration = (millis: number): string =>

@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
@@ -104,7 +104,7 @@ export interface Stats {
   readonly opened: number
   readonly openFailures: number
   readonly closed: number
-  /** Items whose release did not end within `closeTimeout`. */
+  /** Items whose release, and opens whose end, did not come within `closeTimeout`. */
   readonly abandoned: number
   readonly borrowed: number
   readonly returned: number
@@ -134,12 +134,22 @@ export interface SweepResult {
  * **Details**
  *
  * All options are checked together when the pool is made; one `InvalidOptions`
- * names every wrong one. Durations are `Duration.Input`.
+ * names every wrong one. Durations are `Duration.Input`. `R` is what `acquire` and
+ * the other effects need; the constructors infer it for each of them.
  *
  * @category models
  * @since 1.0.0
  */
-export interface Options<A, E = never, R = never> {
+export interface Options<
+  A,
+  E = never,
+  R = never,
+  RCheck = R,
+  RReset = R,
+  RRetry = R,
+  RRecycle = R,
+  RSweep = R
+> {
   /**
    * Opens one item. Its scope lives as long as the item: closing it is the
    * release. Runs in the background with the pool's context, and goes on when the
@@ -183,13 +193,13 @@ export interface Options<A, E = never, R = never> {
    * step. A borrower hears of a failure when the Schedule ends, or when its own
    * time does. Default: none, a failed open is told to the borrower it was for.
    */
-  readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | PoolError, unknown, R> | undefined
+  readonly retry?: Schedule.Schedule<unknown, NoInfer<E> | PoolError, unknown, RRetry> | undefined
   /**
    * Run before an item is lent that was idle for at least `checkAfter`. When it
    * fails, or succeeds with `false`, the item is recycled and the borrower gets
    * another. Default: none.
    */
-  readonly check?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly check?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, RCheck>) | undefined
   /** Default: 500 milliseconds. */
   readonly checkAfter?: Duration.Input | undefined
   /** Default: 5 seconds. */
@@ -199,18 +209,18 @@ export interface Options<A, E = never, R = never> {
    * the lease. When it fails, the item is recycled. Default: none.
    */
   readonly reset?:
-    | ((item: NoInfer<A>, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown, unknown, R>)
+    | ((item: NoInfer<A>, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown, unknown, RReset>)
     | undefined
   /** Default: 5 seconds. */
   readonly resetTimeout?: Duration.Input | undefined
   /** When an item has lived long enough: a rule, or several of which any may speak. Default: never. */
-  readonly recycle?: RecyclePolicy.Input<NoInfer<A>, R> | undefined
+  readonly recycle?: RecyclePolicy.Input<NoInfer<A>, RRecycle> | undefined
   /**
    * How often the rules without a deadline of their own (`when`, `check`) look at
    * idle items; rules on time need none. Default: every 60 seconds when there are
    * such rules.
    */
-  readonly sweep?: Duration.Input | Schedule.Schedule<unknown, unknown, unknown, R> | undefined
+  readonly sweep?: Duration.Input | Schedule.Schedule<unknown, unknown, unknown, RSweep> | undefined
   /** The deadline of one item's release; after it the item is abandoned. Default: 5 seconds. */
   readonly closeTimeout?: Duration.Input | undefined
   /**
@@ -220,8 +230,13 @@ export interface Options<A, E = never, R = never> {
   readonly drainTimeout?: Duration.Input | undefined
 }
 
+/** Options of which each effect may need something else. */
+type Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W> =
+  & Options<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep>
+  & { readonly warm?: W }
+
 /** The error that making a pool adds to `PoolError`: only a warm-up can fail with `E`. */
-type WarmError<E, W> = [W] extends ["eager"] ? E : never
+type WarmError<E, W> = "eager" extends W ? E : never
 
 /**
  * Tells whether a value is a `QueuePool`.
@@ -276,7 +291,8 @@ const statsOf = <A, E, R>({ state }: Pool<A, E, R>): Stats => {
 const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>, name: string) {
   const settings = yield* settingsOf(options, name)
   const context = yield* Effect.context<R | Scope.Scope>()
-  const scope = Context.get(context, Scope.Scope)
+  // Its own scope, so that a warm-up that fails or is interrupted leaves nothing behind.
+  const scope = yield* Scope.fork(Context.get(context, Scope.Scope))
   const effects: Effects<A, E, R> = {
     acquire: options.acquire,
     check: options.check,
@@ -286,7 +302,7 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
   }
   const pool = new Pool(settings, effects, compile(options.recycle), context)
   yield* Scope.addFinalizer(scope, pool.shutdown)
-  yield* pool.start
+  yield* Effect.onExit(pool.start, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
   return new QueuePoolImpl(pool) as QueuePool<A, E>
 })
 
@@ -328,12 +344,30 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
  * @category constructors
  * @since 1.0.0
  */
-export const make = <A, E, R, const W extends Options<A, E, R>["warm"] = undefined>(
-  options: Options<A, E, R> & { readonly warm?: W }
-): Effect.Effect<QueuePool<A, E>, PoolError | WarmError<E, W>, R | Scope.Scope> =>
+export const make = <
+  A,
+  E,
+  R,
+  const W extends Options<A>["warm"] = undefined,
+  RCheck = R,
+  RReset = R,
+  RRetry = R,
+  RRecycle = R,
+  RSweep = R
+>(
+  options: Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
+): Effect.Effect<
+  QueuePool<A, E>,
+  PoolError | WarmError<E, W>,
+  R | RCheck | RReset | RRetry | RRecycle | RSweep | Scope.Scope
+> =>
   // Only a warm-up fails with E, which the types of the options know and the code does not.
   // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
-  makeNamed(options, "pool") as Effect.Effect<QueuePool<A, E>, PoolError | WarmError<E, W>, R | Scope.Scope>
+  makeNamed<A, E, R | RCheck | RReset | RRetry | RRecycle | RSweep>(options, "pool") as Effect.Effect<
+    QueuePool<A, E>,
+    PoolError | WarmError<E, W>,
+    R | RCheck | RReset | RRetry | RRecycle | RSweep | Scope.Scope
+  >
 
 /**
  * Makes a layer that provides a pool under a tag.
@@ -353,19 +387,37 @@ export const make = <A, E, R, const W extends Options<A, E, R>["warm"] = undefin
  */
 // A tag is not a subject to pipe.
 // @effect-diagnostics-next-line missingPipeableSignature:off
-export const layer = <I, A, E, R, E2 = never, R2 = never, const W extends Options<A, E, R>["warm"] = undefined>(
+export const layer = <
+  I,
+  A,
+  E,
+  R,
+  E2 = never,
+  R2 = never,
+  const W extends Options<A>["warm"] = undefined,
+  RCheck = R,
+  RReset = R,
+  RRetry = R,
+  RRecycle = R,
+  RSweep = R
+>(
   tag: Context.Key<I, QueuePool<A, E>>,
   options:
-    | (Options<A, E, R> & { readonly warm?: W })
-    | Effect.Effect<Options<A, E, R> & { readonly warm?: W }, E2, R2>
-): Layer.Layer<I, PoolError | WarmError<E, W> | E2, Exclude<R | R2, Scope.Scope>> =>
+    | Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
+    | Effect.Effect<Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>, E2, R2>
+): Layer.Layer<
+  I,
+  PoolError | WarmError<E, W> | E2,
+  Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+> => {
+  const make = (given: Options<A, E, R | RCheck | RReset | RRetry | RRecycle | RSweep>) => makeNamed(given, tag.key)
   // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
-  Layer.effect(
-    tag,
-    Effect.isEffect(options)
-      ? Effect.flatMap(options, (given) => makeNamed(given, tag.key))
-      : makeNamed(options, tag.key)
-  ) as Layer.Layer<I, PoolError | WarmError<E, W> | E2, Exclude<R | R2, Scope.Scope>>
+  return Layer.effect(tag, Effect.isEffect(options) ? Effect.flatMap(options, make) : make(options)) as Layer.Layer<
+    I,
+    PoolError | WarmError<E, W> | E2,
+    Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+  >
+}
 
 /**
  * The class that `Service` makes: the tag of a pool, its layer, and the pool's
@@ -421,13 +473,25 @@ export const Service = <Self>() =>
   R,
   E2 = never,
   R2 = never,
-  const W extends Options<A, E, R>["warm"] = undefined
+  const W extends Options<A>["warm"] = undefined,
+  RCheck = R,
+  RReset = R,
+  RRetry = R,
+  RRecycle = R,
+  RSweep = R
 >(
   id: Id,
   options:
-    | (Options<A, E, R> & { readonly warm?: W })
-    | Effect.Effect<Options<A, E, R> & { readonly warm?: W }, E2, R2>
-): ServiceClass<Self, Id, A, E, PoolError | WarmError<E, W> | E2, Exclude<R | R2, Scope.Scope>> => {
+    | Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
+    | Effect.Effect<Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>, E2, R2>
+): ServiceClass<
+  Self,
+  Id,
+  A,
+  E,
+  PoolError | WarmError<E, W> | E2,
+  Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+> => {
   const Tag = Context.Service<Self, QueuePool<A, E>>()(id)
   const with_ = <B, E3, R3>(f: (pool: QueuePool<A, E>) => Effect.Effect<B, E3, R3>) => Effect.flatMap(Tag, f)
   return Object.assign(Tag, {

@@ -875,7 +875,9 @@ export const mapInput: {
  * ```ts
  * import { RecyclePolicy } from "effect-queuepool"
  *
- * RecyclePolicy.explain([RecyclePolicy.uses(10), RecyclePolicy.failed]) // => "recycle an item that had 10 leases, or whose lease failed"
+ * const policy = [RecyclePolicy.uses(10), RecyclePolicy.failed]
+ *
+ * RecyclePolicy.explain(policy) // => "recycle an item that had 10 leases, or whose lease failed"
  * RecyclePolicy.explain([]) // => "recycle nothing"
  * ```
  *

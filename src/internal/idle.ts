@@ -22,6 +22,19 @@ export class Idle<T extends Node<T>> {
     this.size++
   }
 
+  /** After another, or as the coldest. */
+  insert(item: T, after: T | undefined): void {
+    const warmer = after === undefined ? this.coldest : after.warmer
+    if (warmer === undefined) return this.push(item)
+    item.linked = true
+    item.colder = after
+    item.warmer = warmer
+    warmer.colder = item
+    if (after === undefined) this.coldest = item
+    else after.warmer = item
+    this.size++
+  }
+
   remove(item: T): void {
     const { colder, warmer } = item
     if (colder === undefined) this.coldest = warmer

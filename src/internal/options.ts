@@ -122,9 +122,28 @@ export const settingsOf = (options: object, fallbackName: string): Effect.Effect
     : Effect.fail(new PoolError({ pool: String(settings["name"]), reason: new InvalidOptions({ problems }) }))
 }
 
+// Duration takes NaN, and an object of which it knows no field, for zero.
+const isWhole = (value: object | null): boolean => {
+  if (value === null || Duration.isDuration(value)) return value !== null
+  const known = Array.isArray(value) || Object.keys(value).every((key) => units.has(key))
+  const parts: ReadonlyArray<unknown> = Object.values(value).filter((part) => part !== undefined)
+  return known && parts.length > 0 && parts.every((part) => typeof part === "number" && !Number.isNaN(part))
+}
+
+const units = new Set([
+  "weeks",
+  "days",
+  "hours",
+  "minutes",
+  "seconds",
+  "milliseconds",
+  "microseconds",
+  "nanoseconds"
+])
+
 /** The milliseconds of anything a user may have given for a duration. */
 export const toMillis = (value: unknown): number | undefined => {
-  if (value === null || value === undefined || Number.isNaN(value)) return undefined
+  if (value === undefined || Number.isNaN(value) || (typeof value === "object" && !isWhole(value))) return undefined
   const parsed = Duration.fromInput(value as Duration.Input)
   return Option.isSome(parsed) ? Duration.toMillis(parsed.value) : undefined
 }

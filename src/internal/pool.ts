@@ -18,7 +18,7 @@ import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import { Background, type Task } from "./background.ts"
 import { Closer, type Closing } from "./closer.ts"
-import { Borrower, type Holder, holderName, type Item, type Opening } from "./item.ts"
+import { type Borrower, holderName, type Item, type Opening } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import type { Settings } from "./options.ts"
 import { Recycler } from "./recycler.ts"
@@ -65,8 +65,12 @@ export class Pool<A, E, R> {
   private readonly retryAlarm: Alarm
   private readonly refillAlarm: Alarm
   private readonly drainAlarm: Alarm
+  /** How many outages are over. */
+  private outage = 0
   /** One copy of the retry Schedule for one outage. */
   private road: Step<E, R> | undefined
+  /** The step of the retry Schedule that is under way. */
+  private retrying: Fiber.Fiber<void> | undefined = undefined
   private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
   private whenEmpty: (() => void) | undefined = undefined
   private empty = false
@@ -138,46 +142,39 @@ export class Pool<A, E, R> {
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const item = this.state.lend(fiber)
     if (item !== undefined) return this.leaseTo(scope, item)
-    const borrower = this.state.enqueue(fiber)
+    let borrower: Borrower<A> | undefined
     return Effect.onExitPrimitive(
-      Effect.flatMap(this.wait(borrower), () => {
-        borrower.begun = true
-        return this.leaseTo(scope, borrower.item!)
+      Effect.suspend(() => {
+        const queued = borrower = this.state.enqueue(fiber)
+        return Effect.flatMap(this.wait(queued), () => this.leaseTo(scope, this.state.begin(queued)))
       }),
-      () => this.leave(borrower)
+      () => borrower === undefined ? undefined : this.leave(borrower)
     )
   })
 
   use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.withFiber((fiber): Effect.Effect<B, E | E2 | PoolError, R2> => {
-      const item = this.state.lend(fiber)
-      if (item === undefined) return this.useLater(fiber, f)
-      let body: Effect.Effect<B, E2, R2>
-      try {
-        body = f(item.value)
-      } catch (defect) {
-        body = Effect.die(defect)
-      }
-      return Effect.onExitPrimitive(body, item.giveBack)
+    return Effect.suspend(() => {
+      let item: Item<A> | undefined
+      let borrower: Borrower<A> | undefined
+      return Effect.onExitPrimitive(
+        Effect.withFiber((fiber): Effect.Effect<B, E | E2 | PoolError, R2> => {
+          item = this.state.lend(fiber)
+          if (item !== undefined) return f(item.value)
+          const queued = borrower = this.state.enqueue(fiber)
+          return Effect.flatMap(this.wait(queued), () => {
+            item = this.state.begin(queued)
+            return f(item.value)
+          })
+        }),
+        (exit) =>
+          item !== undefined ? item.giveBack(exit) : borrower === undefined ? undefined : this.leave(borrower)
+      )
     })
   }
 
-  private useLater<B, E2, R2>(
-    fiber: Holder,
-    f: (item: A) => Effect.Effect<B, E2, R2>
-  ): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const borrower = this.state.enqueue(fiber)
-    return Effect.onExitPrimitive(
-      Effect.flatMap(this.wait(borrower), () => {
-        borrower.begun = true
-        return f(borrower.item!.value)
-      }),
-      (exit) => borrower.begun ? borrower.item!.giveBack(exit) : this.leave(borrower)
-    )
-  }
-
-  // The end of the lease is set up around the wait, before it begins: whatever the
-  // moment of an interruption, the borrower's record tells what there is to undo.
+  // The end of a lease is set up before the pool is asked for anything: a fiber can
+  // be interrupted between any two of its operations, also between one that takes
+  // an item and one that would see to its return.
   private wait(borrower: Borrower<A>): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
       if (borrower.settled) resume(this.outcome(borrower))
@@ -257,7 +254,9 @@ export class Pool<A, E, R> {
     this.jobs.delete(opening)
     this.background.alarms.cancel(job.alarm)
     if (Exit.isSuccess(exit)) {
+      this.outage++
       this.road = undefined
+      this.retrying?.interruptUnsafe()
       this.background.alarms.cancel(this.retryAlarm)
       this.state.opened(opening, exit.value)
       this.warm()
@@ -302,7 +301,7 @@ export class Pool<A, E, R> {
   }
 
   private readonly retry = (cause: Cause.Cause<unknown>): void => {
-    const { background } = this
+    const { background, outage } = this
     const over = (why: Cause.Cause<unknown>) =>
       Effect.sync(() => {
         this.road = undefined
@@ -313,11 +312,15 @@ export class Pool<A, E, R> {
     const next = Effect.flatMap(
       Effect.suspend(() =>
         this.road === undefined
-          ? Effect.map(Schedule.toStep(this.effects.retry!), (step) => this.road = step)
+          ? Effect.map(Schedule.toStep(this.effects.retry!), (step) => {
+            // The time of its steps starts as the wall clock's and goes on monotonically.
+            const start = background.clock.currentTimeMillisUnsafe() - background.now()
+            return this.road = (now, input) => Effect.suspend(() => step(start + now, input))
+          })
           : Effect.succeed(this.road)
       ),
       (step) =>
-        Pull.matchEffect(step(background.clock.currentTimeMillisUnsafe(), error), {
+        Pull.matchEffect(step(background.now(), error), {
           onSuccess: ([, delay]) =>
             Effect.sync(() => {
               const millis = Duration.toMillis(delay)
@@ -329,7 +332,9 @@ export class Pool<A, E, R> {
           onFailure: (failure) => over(Cause.combine(cause, failure))
         })
     )
-    background.later(() => background.fork(next))
+    background.later(() => {
+      if (outage === this.outage && !this.state.closed) this.retrying = background.fork(next)
+    })
   }
 
   // 100 ms, doubled to 5 s, jittered down by up to a fifth: as most pools that
@@ -387,7 +392,7 @@ export class Pool<A, E, R> {
       : Schedule.spaced(sweep)
     this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
     this.state.lazy = warm === "lazy"
-    this.state.probing = warm === "eager"
+    this.state.probing = warm === "eager" && min > 0
     this.state.pump(this.background.now())
     if (warm !== "eager" || min === 0) return Effect.void
     return Effect.callback<void, E | PoolError>((resume) => {
@@ -415,6 +420,7 @@ export class Pool<A, E, R> {
       resume(Effect.void)
     }
     this.recyclerFiber?.interruptUnsafe()
+    this.retrying?.interruptUnsafe()
     this.state.close()
     if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
   })

@@ -82,20 +82,24 @@ export class Recycler<A, R> {
       Effect.forever(Effect.flatMap(bell, () => Effect.catchCause(pass(next), (cause) => this.survive(cause))))
     if (cadence === undefined) return forever(Effect.void)
     return Effect.flatMap(Schedule.toStep(cadence), (step) => {
-      const { clock } = this.background
+      const { clock, now } = this.background
+      // It starts as the wall clock's time and goes on monotonically.
+      const start = clock.currentTimeMillisUnsafe() - now()
       const next = Effect.suspend(() =>
-        Pull.matchEffect(step(clock.currentTimeMillisUnsafe(), undefined), {
+        Pull.matchEffect(Effect.suspend(() => step(start + now(), undefined)), {
           onSuccess: ([, delay]) =>
             Effect.sync(() => {
               // A Schedule without a delay must not make the recycler spin.
               const millis = Math.max(1, Duration.toMillis(delay))
-              this.background.alarms.set(this.tickAlarm, this.background.now() + millis)
+              this.background.alarms.set(this.tickAlarm, now() + millis)
             }),
           onDone: () => this.ended(undefined),
           onFailure: (cause) => this.ended(cause)
         })
       )
-      return Effect.andThen(next, forever(next))
+      // Beside the recycler: a step that hangs must delay no deadline.
+      const beside = Effect.asVoid(Effect.forkChild(next, { startImmediately: true }))
+      return Effect.andThen(beside, forever(beside))
     })
   }
 
@@ -128,11 +132,12 @@ export class Recycler<A, R> {
       done?.({ examined, recycled })
     }
     if (!this.rules.checks || state.closed) return finish()
-    // Only a few at once: a sweep must not empty the pool.
+    // Only a few at once, and not more than half: a sweep must not empty the pool.
     const left = Array.from(idleItems(state))
+    const atOnce = Math.min(this.checksAtOnce, Math.ceil(left.length / 2))
     let running = 0
     const startNext = (): void => {
-      while (running < this.checksAtOnce) {
+      while (running < atOnce) {
         const item = left.pop()
         if (item === undefined) break
         const verdict = item.status === "idle" && !state.closed
@@ -145,7 +150,8 @@ export class Recycler<A, R> {
           this.tasks.delete(item)
           running--
           const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
-          if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
+          // The closing of the pool may have taken it meanwhile.
+          if (spoken !== undefined && item.status === "checking") recycled.push({ item: item.id, reason: spoken.reason })
           state.wasChecked(item, undefined, spoken)
           startNext()
         }))

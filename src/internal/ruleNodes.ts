@@ -225,8 +225,6 @@ export const all = <R>(nodes: ReadonlyArray<Node<R>>, name: string | undefined):
   })
   // What ends the asking: silence, and a rule that failed.
   const ends = (verdict: Verdict | undefined): boolean => verdict === undefined || verdict.cause !== undefined
-  // Those that cost nothing first.
-  const order = Array.from(nodes.keys()).sort((a, b) => Number(!!nodes[a]!.ask) - Number(!!nodes[b]!.ask))
   const asks = nodes.some((node) => node.ask !== undefined)
   return {
     spreads: nodes.some((node) => node.spreads),
@@ -244,21 +242,20 @@ export const all = <R>(nodes: ReadonlyArray<Node<R>>, name: string | undefined):
       for (const node of nodes) due = Math.max(due, node.due(subject, now, spare))
       return due
     },
+    // What costs nothing is asked before any check is run.
     ask: !asks ? undefined : (pass) => {
       const asked: Array<Asked<R>> = []
-      for (const index of order) {
-        const { ask, speaks } = nodes[index]!
+      for (const { ask, speaks } of nodes) {
         const one = ask === undefined ? speaks(pass.subject, pass.now, pass.spare, "sweep") : ask(pass)
         if (!Effect.isEffect(one) && ends(one)) return one
-        asked[index] = one
+        asked.push(one)
       }
       return Effect.gen(function*() {
         const verdicts: Array<Verdict> = []
-        for (const index of order) {
-          const one = asked[index]
+        for (const one of asked) {
           const verdict = Effect.isEffect(one) ? yield* one : one
           if (ends(verdict)) return verdict
-          verdicts[index] = verdict!
+          verdicts.push(verdict!)
         }
         return together(verdicts)
       })

@@ -1,8 +1,8 @@
 // Compiles a policy for the state machine, and keeps what its rules need to know of
 // each item: deadlines that were drawn, copies of Schedules.
 //
-// The common policy, any of idle, age, uses and exits, costs a few compares at a
-// return; the tree is asked only when one of them holds.
+// The common policy, of idle, age, uses and exits without `not`, costs a few
+// compares at a return: the tree is asked only when one of these holds.
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -344,7 +344,6 @@ class Plan<R> {
       case "All": {
         const nodes = rule.rules.map((one) => this.node(one, negated, name, project))
         if ((rule._tag === "Any") !== negated || nodes.length === 0) return nodes.length === 1 ? nodes[0]! : any(nodes)
-        this.simple = false
         this.conjunctions = true
         return all(nodes, name)
       }

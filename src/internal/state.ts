@@ -99,6 +99,8 @@ export class PoolState<A, R> {
   lazy = false
   /** One open at a time: a warm-up's first, or the probe of a retry. */
   probing = false
+  /** That open, while it is under way. Those that began before it do not stand in for it. */
+  private probe: Opening | undefined = undefined
   lastFailure: Cause.Cause<unknown> | undefined = undefined
   readonly totals = {
     opened: 0,
@@ -111,6 +113,8 @@ export class PoolState<A, R> {
     timeouts: 0,
     recycled: new Map<string, number>()
   }
+  /** What counts as closing and never was an item: opens that were given up. */
+  private readonly unopened = new Set<number>()
   private ids = 0
   private round = 0
   /** A retry's delay is running. */
@@ -118,6 +122,7 @@ export class PoolState<A, R> {
   /** A refill's delay is running. */
   private refillBlocked = false
   private failures = 0
+  private lastPutBack: Item<A> | undefined = undefined
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
   private readonly rules: Rules<A, R>
@@ -276,12 +281,13 @@ export class PoolState<A, R> {
     item.exit = exit
     this.totals.returned++
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - item.lentAt }, now)
-    if (item.doom === undefined && (rules.returns || now > item.dueAt)) {
+    if (rules.returns || now > item.dueAt) {
+      // Asked of a doomed item too: the verdict may take others with it.
       let verdict = rules.atReturn(item, now)
       if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(verdict)
       if (verdict !== undefined) {
-        if (!isVerdict(verdict)) return this.startReset(item, exit, verdict)
-        this.condemn(item, verdict, now)
+        if (isVerdict(verdict)) this.condemn(item, verdict, now)
+        else if (item.doom === undefined) return this.startReset(item, exit, verdict)
       }
     }
     if (this.settings.resets && item.doom === undefined) return this.startReset(item, exit, undefined)
@@ -304,23 +310,51 @@ export class PoolState<A, R> {
     }
     const { head } = this.waiters
     if (head === undefined) this.store(item, now)
-    else if ((this.rules.lends || now > item.dueAt) && this.spokenAgainst(item, now)) return
+    // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
+    else if (
+      item.status !== "fresh" && (this.rules.lends || now > item.dueAt) && this.spokenAgainst(item, now)
+    ) return
     else if (!proven && this.unproven(item, now)) this.startCheck(item)
     else this.handOver(item, head, now)
   }
 
   private store(item: Item<A>, now: number): void {
+    if (item.status === "checking") this.putBack(item)
+    else this.idle.push(item)
     item.status = "idle"
-    this.idle.push(item)
     if (this.rules.timed && (item.slot < 0 || this.rules.hastens)) this.schedule(item, now)
+  }
+
+  // A check changes nothing in the order of the idle items. Those of a sweep come
+  // back in that order, so the search begins where the last one was put.
+  private putBack(item: Item<A>): void {
+    const { lastPutBack } = this
+    let after = lastPutBack?.linked === true && lastPutBack.idleSince <= item.idleSince ? lastPutBack : undefined
+    for (;;) {
+      const next: Item<A> | undefined = after === undefined ? this.idle.coldest : after.warmer
+      if (next === undefined || next.idleSince > item.idleSince) break
+      after = next
+    }
+    this.idle.insert(item, after)
+    this.lastPutBack = item
   }
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
     this.waiters.leave(borrower)
     borrower.item = item
     this.lendTo(item, borrower.holder, now)
-    if (this.listening) this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
     this.shell.wake(borrower)
+  }
+
+  /** The borrower takes up the item that it was handed. Only now is it told: until then it may still leave without. */
+  begin(borrower: Borrower<A>): Item<A> {
+    const item = borrower.item!
+    borrower.begun = true
+    if (this.listening) {
+      const now = this.shell.now()
+      this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
+    }
+    return item
   }
 
   /** A reset has ended; `failed` is why the item cannot be kept. */
@@ -377,6 +411,7 @@ export class PoolState<A, R> {
   private startOpen(now: number): void {
     const opening = new Opening(++this.ids, now, this.round)
     this.openings.add(opening)
+    if (this.probing) this.probe = opening
     this.waiters.promise(opening)
     if (this.listening) this.tell({ _tag: "Opening", item: opening.id }, now)
     this.shell.open(opening)
@@ -418,7 +453,11 @@ export class PoolState<A, R> {
   openFailed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
     if (!this.openings.delete(opening)) return
     const now = this.shell.now()
-    if (leftover) this.closing++
+    if (this.probe === opening) this.probe = undefined
+    if (leftover) {
+      this.closing++
+      this.unopened.add(opening.id)
+    }
     this.totals.openFailures++
     this.lastFailure = cause
     if (this.listening) this.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
@@ -482,7 +521,7 @@ export class PoolState<A, R> {
     this.round++
     this.failures = 0
     this.blocked = this.probing = this.refillBlocked = false
-    this.lastFailure = undefined
+    this.probe = this.lastFailure = undefined
   }
 
   // ---- recycling
@@ -514,6 +553,7 @@ export class PoolState<A, R> {
     item.status = "closing"
     this.closing++
     this.due.remove(item)
+    if (this.lastPutBack === item) this.lastPutBack = undefined
     this.forget(item)
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
     if (this.listening) {
@@ -539,8 +579,9 @@ export class PoolState<A, R> {
   gone(id: number, took: number, how: "Closed" | "CloseFailed" | "Abandoned", cause?: Cause.Cause<unknown>): void {
     const now = this.shell.now()
     this.closing--
+    const opened = !this.unopened.delete(id)
     if (how === "Abandoned") this.totals.abandoned++
-    else this.totals.closed++
+    else if (opened) this.totals.closed++
     if (this.listening) {
       this.tell(how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took }, now)
     }
@@ -583,7 +624,8 @@ export class PoolState<A, R> {
 
   /** True when a rule spoke against an idle item at lend: it is recycled. */
   private spoiled(item: Item<A>, now: number): boolean {
-    if (!this.rules.lends && now <= item.dueAt) return false
+    // At the very bound the rules are asked: `schedule` may have set it to now.
+    if (!this.rules.lends && now < item.dueAt) return false
     const verdict = this.rules.atLend(item, now, this.spare)
     if (verdict === undefined) {
       if (now > item.dueAt) this.schedule(item, now)
@@ -684,6 +726,7 @@ export class PoolState<A, R> {
     for (const opening of this.openings) {
       this.openings.delete(opening)
       this.closing++
+      this.unopened.add(opening.id)
       this.shell.cancelOpen(opening)
     }
     this.waiters.spare.clear()
@@ -747,7 +790,7 @@ export class PoolState<A, R> {
 
   private mayOpen(): boolean {
     return !this.blocked && this.live < this.settings.max &&
-      this.openings.size < (this.probing ? 1 : this.settings.openConcurrency)
+      this.openings.size < this.settings.openConcurrency && !(this.probing && this.probe !== undefined)
   }
 
   /** How many waiters have no supply. */

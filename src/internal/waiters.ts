@@ -68,7 +68,7 @@ export class Waiters<W extends Waiter, S extends Supply> {
     this.bare = waiter.behind as W | undefined
   }
 
-  /** A supply ends, for good or ill. Its waiter, still in the queue, takes the last one promised. */
+  /** A supply ends, for good or ill. Its waiter, still in the queue, takes a spare one, or else the last one promised. */
   settle(supply: S): void {
     const waiter = supply.waiter as W | undefined
     if (waiter === undefined) {
@@ -84,6 +84,7 @@ export class Waiters<W extends Waiter, S extends Supply> {
       waiter.supply = other
       other.waiter = waiter
     }
+    if (this.spare.size > 0) this.promise(this.takeSpare())
   }
 
   private takeSpare(): S {

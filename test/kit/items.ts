@@ -70,16 +70,17 @@ export class Source {
     this.opening++
     this.peakOpening = Math.max(this.peakOpening, this.opening)
     const outcome = this.opens.shift() ?? this.opensOtherwise
+    const open = run(outcome, id).pipe(
+      Effect.onExit(() => Effect.sync(() => void this.opening--)),
+      Effect.map(() => {
+        const thing = { id }
+        this.opened.push(thing)
+        this.peakLive = Math.max(this.peakLive, this.live)
+        return thing
+      })
+    )
     return Effect.acquireRelease(
-      run(outcome, id).pipe(
-        Effect.onExit(() => Effect.sync(() => void this.opening--)),
-        Effect.map(() => {
-          const thing = { id }
-          this.opened.push(thing)
-          this.peakLive = Math.max(this.peakLive, this.live)
-          return thing
-        })
-      ),
+      open,
       (thing, exit) => {
         this.closeExits.push(exit)
         return Effect.ensuring(
@@ -87,7 +88,7 @@ export class Source {
           Effect.sync(() => void this.closed.push(thing.id))
         )
       },
-      { interruptible: true }
+      { interruptible: !(typeof outcome === "object" && "late" in outcome) }
     )
   })
 }

@@ -1,8 +1,8 @@
+import { RecyclePolicy } from "effect-queuepool"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import { RecyclePolicy } from "effect-queuepool"
 import { describe, expect, it } from "tstyche"
 
 interface Connection {
@@ -126,7 +126,10 @@ describe("not, named and mapInput", () => {
 describe("Input", () => {
   it("is a policy, a predicate or an array of these", () => {
     expect<RecyclePolicy.Input<Connection>>().type.toBeAssignableFrom(RecyclePolicy.failed)
-    expect<RecyclePolicy.Input<Connection>>().type.toBeAssignableFrom([broken, (_: RecyclePolicy.Usage<unknown>) => true])
+    expect<RecyclePolicy.Input<Connection>>().type.toBeAssignableFrom([
+      broken,
+      (_: RecyclePolicy.Usage<unknown>) => true
+    ])
     expect<RecyclePolicy.Input<Connection>>().type.not.toBeAssignableFrom(crowded)
     expect<RecyclePolicy.Input<Connection>>().type.not.toBeAssignableFrom([broken, crowded])
     expect<RecyclePolicy.Input<Connection>>().type.not.toBeAssignableFrom(mute)
@@ -158,7 +161,11 @@ describe("constructors", () => {
   it("take what their words say", () => {
     expect(RecyclePolicy.idle).type.not.toBeCallableWith("10 minute s")
     expect(RecyclePolicy.uses).type.not.toBeCallableWith("10")
-    expect(RecyclePolicy.failedWith).type.toBeCallableWith(() => true, { also: "older", interruption: true, reason: "x" })
+    expect(RecyclePolicy.failedWith).type.toBeCallableWith(() => true, {
+      also: "older",
+      interruption: true,
+      reason: "x"
+    })
     expect(RecyclePolicy.failedWith).type.not.toBeCallableWith(() => true, { also: "none" })
     expect(RecyclePolicy.check).type.not.toBeCallableWith(() => true)
     expect(RecyclePolicy.when).type.not.toBeCallableWith(() => 1)

@@ -1,0 +1,119 @@
+// PgClient and SqlClient over a pool of sessions. @effect/sql-pg has the same
+// over its own pool, but does not export it in parts.
+import * as PgClient from "@effect/sql-pg/PgClient"
+import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import type { Reactivity } from "effect/reactivity/Reactivity"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Borrower, Connection } from "effect/sql/SqlConnection"
+import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
+import * as Statement from "effect/sql/Statement"
+import * as Stream from "effect/Stream"
+import type { PoolError } from "../PoolError.ts"
+import type { QueuePool } from "../QueuePool.ts"
+
+type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
+type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
+
+class SessionConnection implements Connection {
+  private readonly session: PgConnection
+
+  constructor(session: PgConnection) {
+    this.session = session
+  }
+
+  private rows(sql: string, params: ReadonlyArray<unknown>, transform: Transform, prepare = true): Rows {
+    const result = this.session.query(sql, params, prepare)
+    return Effect.map(result, transform === undefined ? rowsOf : ({ rows }) => transform(rows))
+  }
+
+  execute(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    return this.rows(sql, params, transform)
+  }
+
+  executeUnprepared(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    return this.rows(sql, params, transform, false)
+  }
+
+  executeRaw(sql: string, params: ReadonlyArray<unknown>) {
+    return this.session.query(sql, params)
+  }
+
+  executeValues(sql: string, params: ReadonlyArray<unknown>) {
+    return this.session.queryValues(sql, params)
+  }
+
+  executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return this.session.queryValues(sql, params, false)
+  }
+
+  executeStream(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    const stream = this.session.stream(sql, params)
+    return transform === undefined
+      ? stream
+      : Stream.mapArray(stream, (rows) => transform(rows) as NonEmptyReadonlyArray<Row>)
+  }
+}
+
+const rowsOf = (result: Result): ReadonlyArray<Row> => result.rows
+
+const connectionOf = (session: PgConnection): Connection => new SessionConnection(session)
+
+// PostgreSQL answers ROLLBACK to the COMMIT of a failed transaction, which is not an error there.
+const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(connection.executeRaw("COMMIT", []), (result) => {
+    if ((result as Result).command !== "ROLLBACK") return Effect.void
+    const message = "COMMIT rolled back a transaction that had failed"
+    return Effect.fail(new SqlError({ reason: new UnknownError({ cause: new Error(message), message, operation: "commit" }) }))
+  })
+
+/** Users of SqlClient know one error. */
+const toSqlError = <E>(error: E | PoolError): Exclude<E, PoolError> | SqlError =>
+  isPoolError(error)
+    ? new SqlError({ reason: new ConnectionError({ cause: error, message: error.message, operation: "borrow" }) })
+    : error as Exclude<E, PoolError>
+
+const isPoolError = (error: unknown): error is PoolError =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "PoolError"
+
+const PgJson = Statement.custom<PgClient.PgCustom>("PgJson")
+
+export const makeClient = Effect.fnUntraced(function*(
+  pool: QueuePool<PgConnection, SqlError>,
+  config: PgClient.PgClientConfig
+): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
+  const { transformJson, transformQueryNames, transformResultNames } = config
+  const get = Effect.mapError(pool.get, toSqlError)
+  const pinned = Effect.flatMap(get, (session) => session.pin)
+  const borrower: Borrower = (f) =>
+    Effect.mapError(pool.use((session) => f(connectionOf(session))), toSqlError) as never
+  const client = yield* SqlClient.make({
+    acquirer: Effect.map(get, connectionOf),
+    borrower,
+    transactionAcquirer: Effect.map(pinned, connectionOf),
+    driver: "pg",
+    prepareTransactionControls: true,
+    commit,
+    releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
+    compiler: PgClient.makeCompiler(transformQueryNames, transformJson),
+    spanAttributes: [
+      ...Object.entries(config.spanAttributes ?? {}),
+      ["db.system.name", "postgresql"],
+      ["db.namespace", config.database ?? config.username ?? "postgres"],
+      ["server.address", config.host ?? "localhost"],
+      ["server.port", config.port ?? 5432]
+    ],
+    transformRows: transformResultNames === undefined
+      ? undefined
+      : Statement.defaultTransforms(transformResultNames, transformJson).array
+  })
+  return Object.assign(client, {
+    [PgClient.TypeId]: PgClient.TypeId,
+    config,
+    json: (value: unknown) => Statement.fragment([PgJson(value)]),
+    listen: (channel: string) => Effect.flatMap(pinned, (session) => session.listen(channel)),
+    notify: (channel: string, payload: string) =>
+      Effect.asVoid(borrower((connection) => connection.executeRaw("SELECT pg_notify($1, $2)", [channel, payload])))
+  })
+})

@@ -1,0 +1,137 @@
+// Takes the options of PgQueuePool apart: what is the driver's, what is the
+// pool's, and what the names of sql-pg's own pool mean for ours.
+import type { PgConnection } from "@effect/sql-pg/PgConnection"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Options } from "../PgQueuePool.ts"
+import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
+import type * as QueuePool from "../QueuePool.ts"
+import * as RecyclePolicy from "../RecyclePolicy.ts"
+import { settingsOf, toMillis } from "./options.ts"
+import { isDisconnect, isFailover, isTransient } from "./pgErrors.ts"
+
+type Rule = RecyclePolicy.RecyclePolicy<unknown>
+
+export const disconnectRules: ReadonlyArray<Rule> = [
+  RecyclePolicy.failedWith(isDisconnect, { reason: "disconnected" }),
+  RecyclePolicy.failedWith(isFailover, { reason: "read-only server", also: "older" })
+]
+
+// Sessions opened together must not end together; a twentieth is what psycopg_pool takes.
+const ageRule = (limit: Duration.Input): Rule => RecyclePolicy.age(limit, { jitter: 0.05 })
+
+export const defaultRules: ReadonlyArray<Rule> = [
+  RecyclePolicy.idle("10 minutes"),
+  ageRule("30 minutes"),
+  ...disconnectRules
+]
+
+export const defaultRetry: Schedule.Schedule<unknown, SqlError | PoolError> = Schedule.min([
+  Schedule.exponential("100 millis", 2),
+  Schedule.spaced("5 seconds")
+]).pipe(
+  Schedule.jittered,
+  Schedule.setInputType<SqlError | PoolError>(),
+  Schedule.while(({ input }) => isTransient(input))
+)
+
+const driverNames: ReadonlySet<string> = new Set([
+  "url",
+  "host",
+  "port",
+  "path",
+  "ssl",
+  "database",
+  "username",
+  "password",
+  "connectTimeout",
+  "keepAlive",
+  "stream",
+  "applicationName",
+  "startupParameters",
+  "startupOptions",
+  "spanAttributes",
+  "transformResultNames",
+  "transformQueryNames",
+  "transformJson",
+  "types",
+  "multiplex",
+  "multiplexConcurrency",
+  "prepare",
+  "preparedStatementCacheSize",
+  "maxMessageSize"
+])
+
+/** sql-pg's names for what our pool has under others. */
+const synonyms = { maxConnections: "max", minConnections: "min" } as const
+const limits = ["idleTimeout", "connectionTTL"] as const
+
+const levels = ["rollback", "discard", "none"] as const
+
+/** `recycle` and the two limits replace the default rules, but for those on lost sessions. */
+const rulesOf = <R>({ connectionTTL, idleTimeout, recycle }: Options<R>): RecyclePolicy.Input<PgConnection, R> => [
+  ...(recycle === undefined ? [] : [recycle].flat()),
+  RecyclePolicy.idle(idleTimeout ?? (recycle === undefined ? "10 minutes" : "Infinity")),
+  ageRule(connectionTTL ?? (recycle === undefined ? "30 minutes" : "Infinity")),
+  ...disconnectRules
+]
+
+/** What is left for `QueuePool.make` to be told. */
+export type Rest<R> = Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "check" | "checkAfter" | "reset">
+
+export interface Parts<R> {
+  readonly rest: Rest<R>
+  readonly checkAfter: number
+  readonly closeTimeout: number
+}
+
+/** The parts, or one error that names every wrong option. */
+export const partsOf = <R>(options: Options<R>): Effect.Effect<Parts<R>, PoolError> =>
+  Effect.suspend(() => {
+    const given = options as Readonly<Record<string, unknown>>
+    const problems: Array<Problem> = []
+    const wrong = (option: string, allowed: string) => problems.push({ option, value: given[option], allowed })
+    const { check, checkAfter, reset, ...rest } = Object.fromEntries(
+      Object.entries(given).filter(([name]) => !driverNames.has(name) && !limits.some((limit) => limit === name))
+    )
+    rest["name"] ??= "PgQueuePool"
+    const names = new Map<string, string>()
+    for (const [theirs, ours] of Object.entries(synonyms)) {
+      const value = rest[theirs]
+      delete rest[theirs]
+      if (value === undefined) continue
+      if (rest[ours] === undefined) {
+        rest[ours] = value
+        names.set(ours, theirs)
+      } else wrong(theirs, `nothing beside ${ours}, which means the same`)
+    }
+    for (const limit of limits) {
+      if (given[limit] !== undefined && !((toMillis(given[limit]) ?? -1) >= 0)) {
+        wrong(limit, "a duration from zero, or Infinity")
+      }
+    }
+    if (given["multiplex"] === true) {
+      wrong("multiplex", "false: a session of this pool is lent to one borrower at a time")
+    }
+    if (reset !== undefined && typeof reset !== "function" && !levels.some((level) => level === reset)) {
+      wrong("reset", `${levels.map((level) => `"${level}"`).join(", ")} or a function from session and Exit to an Effect`)
+    }
+    const all = { ...rest, check, checkAfter, acquire: Effect.void }
+    return Effect.matchEffect(settingsOf(all, "PgQueuePool"), {
+      onFailure: ({ pool, reason }) => {
+        const more = reason._tag === "InvalidOptions" ? reason.problems : []
+        const renamed = more.map((one) => ({ ...one, option: names.get(one.option) ?? one.option }))
+        return Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems: [...problems, ...renamed] }) }))
+      },
+      onSuccess: ({ checkAfter, closeTimeout, name }) =>
+        problems.length > 0
+          ? Effect.fail(new PoolError({ pool: name, reason: new InvalidOptions({ problems }) }))
+          : Effect.succeed({
+            checkAfter,
+            closeTimeout,
+            rest: { retry: defaultRetry, ...rest, recycle: rulesOf(options) } as Rest<R>
+          })
+    })
+  })

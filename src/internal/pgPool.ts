@@ -1,0 +1,85 @@
+// The pool of sessions: how one is opened, and how the pool hears of its end.
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Options } from "../PgQueuePool.ts"
+import type { PoolError } from "../PoolError.ts"
+import * as QueuePool from "../QueuePool.ts"
+import { partsOf } from "./pgOptions.ts"
+import { checkOf, type Doom, resetOf } from "./pgReset.ts"
+import { Session } from "./pgSession.ts"
+import { connector, Wire } from "./pgWire.ts"
+import type { Pool } from "./pool.ts"
+
+// A session that was idle for less can hardly have ended unseen. It is the
+// shortest time after which the pool looks at its socket again; `checkAfter` is
+// when it asks the server.
+const glanceAfter = 2
+
+// How long a session's server may take to hang up.
+const maxGrace = 1000
+
+type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
+
+/** The machine below a pool: it takes the reason for which an item is recycled. */
+const machineOf = (pool: Sessions): Pool<PgConnection.PgConnection, SqlError, unknown> =>
+  (pool as unknown as { readonly pool: Pool<PgConnection.PgConnection, SqlError, unknown> }).pool
+
+export const makePool = Effect.fnUntraced(function*<R>(
+  options: Options<R>
+): Effect.fn.Return<Sessions, PoolError | SqlError, R | Scope.Scope> {
+  const { checkAfter, closeTimeout, rest } = yield* partsOf(options)
+  const clock = yield* Clock.Clock
+  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const connect = connector(options)
+  const grace = Math.min(maxGrace, closeTimeout / 2)
+
+  let machine: Pool<PgConnection.PgConnection, SqlError, unknown> | undefined
+  const doom: Doom = (session, reason) => {
+    const item = machine?.state.items.get(session)
+    if (item !== undefined) machine?.state.doom(item, reason, now())
+  }
+  const disconnected = (session: Session) => {
+    doom(session, "disconnected")
+    machine?.state.pump(now())
+  }
+
+  const acquire = Effect.gen(function*() {
+    const wire = new Wire(connect, now)
+    // Registered first, so that it runs after the driver's own.
+    yield* Effect.addFinalizer(() => wire.close(grace))
+    const raw = yield* PgConnection.make({ ...options, stream: wire.open })
+    const session = new Session(raw, options, wire)
+    wire.onLost = () => disconnected(session)
+    return session
+  })
+
+  const idleFor = (session: Session): number => {
+    const item = machine?.state.items.get(session)
+    return item === undefined ? 0 : now() - Math.max(item.idleSince, session.provenAt)
+  }
+  const check = checkOf<R>(options.check, (session) => idleFor(session) >= checkAfter, now)
+  const reset = resetOf<R>(options.reset ?? "rollback", doom)
+
+  const settings: QueuePool.Options<PgConnection.PgConnection, SqlError, R | Scope.Scope> = {
+    ...rest,
+    acquire,
+    check: (session) => check(session as Session),
+    checkAfter: Math.min(glanceAfter, checkAfter),
+    reset: (session, exit) => reset(session as Session, exit) ?? Effect.void
+  }
+  const pool: Sessions = yield* QueuePool.make<
+    PgConnection.PgConnection,
+    SqlError,
+    R | Scope.Scope,
+    Options["warm"]
+  >(settings)
+  machine = machineOf(pool)
+  // Those that ended while the pool was warmed.
+  for (const item of machine.state.each()) {
+    if (item.value instanceof Session && item.value.wire.dead) disconnected(item.value)
+  }
+  return pool
+})

@@ -1,0 +1,445 @@
+import type { PgConnection } from "@effect/sql-pg"
+import { assert, describe, layer } from "@effect/vitest"
+import { Cause, Deferred, Effect, Fiber, Redacted, Scope } from "effect"
+import { PoolError } from "effect-queuepool"
+import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+import { SqlClient } from "effect/sql"
+import { SqlError } from "effect/sql/SqlError"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
+import { ask, askPool, listen, makePool, type Sessions, until, untilStats } from "./kit/sessions.ts"
+import * as TcpProxy from "./kit/TcpProxy.ts"
+import { certificate, privateKey } from "./kit/tls.ts"
+
+/** Borrows so many sessions at once, and returns them. */
+const warm = Effect.fnUntraced(function*(pool: Sessions, count: number) {
+  yield* Effect.scoped(Effect.replicateEffect(pool.get, count))
+  yield* untilStats(pool, ({ idle }) => idle === count)
+})
+
+/** Keeps the event loop from turning, as a long computation does. */
+const stall = (millis: number): void => {
+  const end = performance.now() + millis
+  while (performance.now() < end);
+}
+
+const pids = (pool: Sessions, count: number) =>
+  Effect.scoped(Effect.map(
+    Effect.replicateEffect(pool.get, count),
+    (sessions) => sessions.map((session: PgConnection.PgConnection) => session.processId)
+  ))
+
+layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("the death of sessions", (it) => {
+  it.effect("an idle session that is ended by the server is recycled at once, and nobody has to borrow for it", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ max: 3, applicationName: "idle" })
+      const events = yield* listen(pool)
+      yield* warm(pool, 3)
+      assert.strictEqual(yield* pg.killBackends({ applicationName: "idle" }), 3)
+      yield* untilStats(pool, ({ closed, idle }) => idle === 0 && closed === 3)
+      assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 3 })
+      assert.deepStrictEqual(
+        events.flatMap((event) => event._tag === "Recycled" ? [event.reason] : []),
+        ["disconnected", "disconnected", "disconnected"]
+      )
+    }))
+
+  it.effect("and min is opened anew", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ min: 2, max: 3, applicationName: "min" })
+      yield* untilStats(pool, ({ idle }) => idle === 2)
+      yield* pg.killBackends({ applicationName: "min" })
+      yield* untilStats(pool, ({ idle, opened }) => idle === 2 && opened === 4)
+    }))
+
+  it.effect("sessions that end while the pool is warmed are found", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      let opened = 0
+      const pool = yield* makePool({
+        min: 2,
+        warm: "eager",
+        applicationName: "warm",
+        recycle: [],
+        openConcurrency: 1,
+        // Opening the second ends the first.
+        password: Effect.suspend(() =>
+          opened++ === 1
+            ? Effect.as(Effect.orDie(pg.killBackends({ applicationName: "warm" })), Redacted.make(""))
+            : Effect.succeed(Redacted.make(""))
+        )
+      })
+      yield* untilStats(pool, ({ idle, opened, recycled }) => idle === 2 && opened === 3 && recycled["disconnected"] === 1)
+    }))
+
+  it.effect("after all idle sessions are killed no borrower sees an error, 50 times", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ max: 5, applicationName: "killed" })
+      for (let round = 0; round < 50; round++) {
+        yield* warm(pool, 5)
+        yield* pg.killBackends({ applicationName: "killed" })
+        const answers = yield* Effect.all(Array.from({ length: 10 }, () => askPool(pool, "select 1")), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(answers, answers.map(() => 1))
+      }
+    }))
+
+  it.effect("nor when they are killed while the event loop is busy and has not heard of it, 50 times", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ max: 5, applicationName: "busy" })
+      for (let round = 0; round < 50; round++) {
+        yield* warm(pool, 5)
+        const victims = yield* pids(pool, 5)
+        yield* untilStats(pool, ({ idle }) => idle === 5)
+        const answers = yield* Effect.suspend(() => {
+          for (const pid of victims) process.kill(pid, "SIGTERM")
+          stall(20)
+          return Effect.all(Array.from({ length: 10 }, () => askPool(pool, "select 1")), { concurrency: "unbounded" })
+        })
+        assert.deepStrictEqual(answers, answers.map(() => 1))
+      }
+      assert.isUndefined((yield* pool.stats).recycled["check failed"])
+    }))
+
+  it.effect("a session that ends while it is lent fails its statement, is recycled on return, and the next waiter is served", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ max: 1 })
+      const held = yield* Deferred.make<number>()
+      const borrower = yield* Effect.forkChild(
+        Effect.flip(pool.use((session) =>
+          Effect.andThen(Deferred.succeed(held, session.processId), session.query("select pg_sleep(60)"))
+        )),
+        { startImmediately: true }
+      )
+      const pid = yield* Deferred.await(held)
+      const waiter = yield* Effect.forkChild(askPool(pool, "select pg_backend_pid()"), { startImmediately: true })
+      yield* until(Effect.map(pg.sessionCount({ pid, state: "active" }), (active) => active === 1))
+      yield* pg.killBackends({ pid })
+      const error = yield* Fiber.join(borrower)
+      assert.instanceOf(error, SqlError)
+      assert.strictEqual(error.reason._tag, "ConnectionError")
+      assert.notStrictEqual(yield* Fiber.join(waiter), pid)
+      assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
+    }))
+
+  it.effect("also when the borrower tells nobody", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      for (const reset of ["rollback", "none"] as const) {
+        const pool = yield* makePool({ max: 1, reset, recycle: [] })
+        yield* Effect.scoped(Effect.gen(function*() {
+          const session = yield* pool.get
+          const waiter = yield* Effect.forkScoped(askPool(pool, "select 1"), { startImmediately: true })
+          yield* pg.killBackends({ pid: session.processId })
+          yield* Effect.exit(session.query("select 1"))
+          return waiter
+        })).pipe(Effect.exit)
+        assert.strictEqual(yield* askPool(pool, "select 1"), 1)
+        assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
+      }
+    }))
+
+  it.effect("a failure that the borrower catches in the turn in which the session ends does not hand it on", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ max: 1 })
+      const session = yield* pool.use(Effect.succeed)
+      const both = yield* Effect.forkChild(
+        Effect.all([
+          pool.use((session) => Effect.exit(session.query("select pg_sleep(60)"))),
+          askPool(pool, "select 1")
+        ], { concurrency: "unbounded" }),
+        { startImmediately: true }
+      )
+      yield* until(Effect.map(pg.sessionCount({ pid: session.processId, state: "active" }), (active) => active === 1))
+      yield* pg.killBackends({ pid: session.processId })
+      const [, answer] = yield* Fiber.join(both)
+      assert.strictEqual(answer, 1)
+    }))
+
+  it.effect("a transaction that loses its session fails as a SqlError, and the pool goes on", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const cause = yield* Effect.sandbox(sql.withTransaction(Effect.gen(function*() {
+          const [row] = yield* sql<{ pid: number }>`select pg_backend_pid() as pid`
+          yield* pg.killBackends({ pid: row!.pid })
+          yield* sql`select 1`
+        }))).pipe(Effect.flip)
+        assert.isTrue(cause.reasons.some((reason) => Cause.isFailReason(reason) || Cause.isDieReason(reason)))
+        assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
+        const pool = yield* PgQueuePool.PgQueuePool
+        assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
+      }).pipe(Effect.provide(PgQueuePool.layer({ url: Redacted.make(pg.url), max: 1 }), { local: true }))
+    }))
+
+  it.effect("a session that was idle for checkAfter is asked before it is lent, and not before", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const proxy = yield* TcpProxy.make({ port: pg.port })
+      const bytes = Effect.map(proxy.counts, ({ bytesToServer }) => bytesToServer)
+      const pool = yield* makePool({ at: proxy.through(pg.url), max: 1, checkAfter: "80 millis" })
+      const borrow = pool.use(() => Effect.void)
+      yield* borrow
+      let before = yield* bytes
+      yield* Effect.sleep(20)
+      yield* borrow
+      assert.strictEqual(yield* bytes, before)
+      yield* Effect.sleep(100)
+      yield* borrow
+      const asked = yield* bytes
+      assert.isAbove(asked, before)
+      // Its answer is proof for as long.
+      before = asked
+      yield* Effect.sleep(5)
+      yield* borrow
+      assert.strictEqual(yield* bytes, before)
+    }))
+
+  it.effect("a check of one's own takes the place of the question", () =>
+    Effect.gen(function*() {
+      const asked: Array<number> = []
+      const pool = yield* makePool({
+        max: 1,
+        checkAfter: 0,
+        check: (session) => Effect.sync(() => asked.push(session.processId) < 2)
+      })
+      const first = yield* pool.use(() => Effect.void).pipe(Effect.andThen(askPool(pool, "select pg_backend_pid()")))
+      const second = yield* askPool(pool, "select pg_backend_pid()")
+      assert.notStrictEqual(first, second)
+      assert.deepStrictEqual((yield* pool.stats).recycled, { "check failed": 1 })
+    }))
+
+  it.effect("a session behind a black hole is not lent: its check fails in time, and it is closed in time", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const proxy = yield* TcpProxy.make({ port: pg.port })
+      const pool = yield* makePool({
+        at: proxy.through(pg.url),
+        max: 1,
+        checkAfter: "10 millis",
+        checkTimeout: "50 millis",
+        closeTimeout: "100 millis",
+        borrowTimeout: "5 seconds",
+        connectTimeout: "100 millis"
+      })
+      yield* askPool(pool, "select 1")
+      yield* proxy.setMode(TcpProxy.Mode.BlackHole())
+      yield* Effect.sleep(20)
+      const answer = yield* Effect.forkChild(askPool(pool, "select 1"), { startImmediately: true })
+      yield* untilStats(pool, ({ recycled }) => recycled["check failed"] === 1)
+      yield* proxy.setMode(TcpProxy.Mode.Pass())
+      assert.strictEqual(yield* Fiber.join(answer), 1)
+    }))
+
+  for (const mode of ["Reset", "FIN"] as const) {
+    it.effect(`idle sessions whose connections end by ${mode} are recycled at once`, () =>
+      Effect.gen(function*() {
+        const pg = yield* EmbeddedPg
+        const proxy = yield* TcpProxy.make({ port: pg.port })
+        const pool = yield* makePool({ at: proxy.through(pg.url), max: 2 })
+        yield* warm(pool, 2)
+        if (mode === "Reset") yield* proxy.killAll
+        else {
+          yield* proxy.setMode(TcpProxy.Mode.ByteLimit({ bytes: 1 }))
+          yield* pg.killBackends({ applicationName: "@effect/sql-pg" })
+        }
+        yield* untilStats(pool, ({ recycled }) => recycled["disconnected"] === 2)
+      }))
+  }
+
+  it.effect("a closed pool leaves no socket, also when the servers of its sessions are silent", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const scope = yield* Scope.make()
+      const sockets: Array<Net.Socket> = []
+      const pool = yield* Scope.provide(
+        makePool({
+          max: 3,
+          closeTimeout: "200 millis",
+          drainTimeout: "50 millis",
+          stream: () => {
+            const socket = Net.connect({ host: pg.host, port: pg.port })
+            sockets.push(socket)
+            return socket
+          }
+        }),
+        scope
+      )
+      yield* warm(pool, 3)
+      const held = yield* Effect.forkChild(
+        Effect.scoped(Effect.andThen(Effect.replicateEffect(pool.get, 2), Effect.never)),
+        { startImmediately: true }
+      )
+      const first = (yield* pids(pool, 1))[0]!
+      yield* pg.pause(first)
+      yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+      assert.deepStrictEqual(sockets.map(({ destroyed }) => destroyed), [true, true, true])
+      const { abandoned, closed } = yield* pool.stats
+      assert.deepStrictEqual({ abandoned, closed }, { abandoned: 0, closed: 3 })
+      yield* Fiber.interrupt(held)
+      yield* pg.resume(first)
+    }))
+
+  it.effect("a cancel request that nobody has answered costs the session", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      let opened = 0
+      const pool = yield* makePool({
+        max: 1,
+        stream: () => {
+          const socket = Net.connect({ host: pg.host, port: pg.port })
+          // The second is that of the cancel request: it breaks before the server has it.
+          if (++opened === 2) socket.once("connect", () => socket.destroy(new Error("broken")))
+          return socket
+        }
+      })
+      const first = yield* askPool(pool, "select pg_backend_pid()")
+      yield* Effect.timeoutOption(askPool(pool, "select pg_sleep(0.1)"), 10)
+      assert.notStrictEqual(yield* askPool(pool, "select pg_backend_pid()"), first)
+      assert.deepStrictEqual((yield* pool.stats).recycled, { "cancel unconfirmed": 1 })
+    }))
+
+  it.effect("an error of a pool inside a lease says nothing of the session", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        // The only session is taken by the transaction that waits for another.
+        const error = yield* Effect.flip(Effect.scoped(Effect.andThen(sql.reserve, sql`select 1`)))
+        assert.instanceOf(error, SqlError)
+        assert.strictEqual(error.reason._tag, "ConnectionError")
+        assert.include(String(error.reason.message), "BorrowTimeout: no item of \"PgQueuePool\" within")
+        assert.deepStrictEqual((yield* (yield* PgQueuePool.PgQueuePool).stats).recycled, {})
+      }).pipe(
+        Effect.provide(PgQueuePool.layer({ url: Redacted.make(pg.url), max: 1, borrowTimeout: "20 millis" }), {
+          local: true
+        })
+      )
+    }))
+
+  describe("by TLS", () => {
+    const tlsOn = Effect.fnUntraced(function*() {
+      const pg = yield* EmbeddedPg
+      const [row] = yield* pg.query("show data_directory")
+      const data = String(row?.["data_directory"])
+      const { gid, uid } = Fs.statSync(data)
+      for (const [name, text] of [["server.crt", certificate], ["server.key", privateKey]] as const) {
+        Fs.writeFileSync(Path.join(data, name), text, { mode: 0o600 })
+        Fs.chownSync(Path.join(data, name), uid, gid)
+      }
+      yield* pg.query("alter system set ssl = on")
+      yield* pg.query("select pg_reload_conf()")
+      yield* until(Effect.map(pg.query("show ssl"), ([row]) => row?.["ssl"] === "on"))
+    })
+    const ssl = { ca: certificate }
+    const encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+
+    it.effect("a session is encrypted and verified by its host's name, dies unseen by nobody, and is rolled back", () =>
+      Effect.gen(function*() {
+        yield* tlsOn()
+        const pg = yield* EmbeddedPg
+        for (const host of ["localhost", "127.0.0.1"]) {
+          const pool = yield* makePool({ host, ssl, max: 2, applicationName: "tls" })
+          assert.strictEqual(yield* askPool(pool, encrypted), true)
+          yield* pool.use((session) => session.query("begin"))
+          assert.strictEqual(yield* askPool(pool, encrypted), true)
+          yield* warm(pool, 2)
+          yield* pg.killBackends({ applicationName: "tls" })
+          yield* untilStats(pool, ({ idle }) => idle === 0)
+          for (let round = 0; round < 10; round++) {
+            yield* warm(pool, 2)
+            const victims = yield* pids(pool, 2)
+            yield* untilStats(pool, ({ idle }) => idle === 2)
+            const answer = yield* Effect.suspend(() => {
+              for (const pid of victims) process.kill(pid, "SIGTERM")
+              stall(20)
+              return askPool(pool, encrypted)
+            })
+            assert.strictEqual(answer, true)
+          }
+        }
+      }))
+
+    it.effect("an interrupted statement keeps its session", () =>
+      Effect.gen(function*() {
+        yield* tlsOn()
+        const pool = yield* makePool({ host: "localhost", ssl, max: 1 })
+        const pid = yield* askPool(pool, "select pg_backend_pid()")
+        yield* Effect.timeoutOption(askPool(pool, "select pg_sleep(10)"), 50)
+        assert.strictEqual(yield* askPool(pool, "select pg_backend_pid()"), pid)
+      }))
+
+    it.effect("a certificate that is not trusted is told at once", () =>
+      Effect.gen(function*() {
+        yield* tlsOn()
+        const pool = yield* makePool({ host: "localhost", ssl: true })
+        const error = yield* Effect.flip(askPool(pool, "select 1"))
+        assert.instanceOf(error, SqlError)
+        assert.include(String(error.reason.cause), "self-signed certificate")
+      }))
+  })
+
+  it.effect("with a stream of one's own, as with a unix socket, it is the same", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      // A relay, since the server of the tests has no unix socket.
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.mkdtempSync("/tmp/pg-")),
+        (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true, force: true }))
+      )
+      yield* Effect.acquireRelease(
+        Effect.callback<Net.Server>((resume) => {
+          const server = Net.createServer((client) => {
+            const upstream = Net.connect({ host: pg.host, port: pg.port })
+            client.on("error", () => upstream.destroy()).pipe(upstream).on("error", () => client.destroy()).pipe(client)
+          })
+          server.listen(Path.join(directory, ".s.PGSQL.5432"), () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const config = { username: "postgres", database: "postgres", max: 1, applicationName: "unix" }
+      const url = Redacted.make(`postgres:///postgres?host=${encodeURIComponent(directory)}`)
+      const path = Path.join(directory, ".s.PGSQL.5432")
+      for (const where of [{ host: directory }, { path }, { url }, { stream: () => Net.connect({ path }) }]) {
+        const pool = yield* PgQueuePool.make({ ...config, ...where })
+        assert.strictEqual(yield* askPool(pool, "select 1"), 1)
+        yield* untilStats(pool, ({ idle }) => idle === 1)
+        yield* pg.killBackends({ applicationName: "unix" })
+        yield* untilStats(pool, ({ recycled }) => recycled["disconnected"] === 1)
+      }
+    }))
+
+  it.effect("the address is found in every part of the settings, and keepalive is set", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const database = "postgres"
+      const username = "postgres"
+      const url = (text: string) => ({ url: Redacted.make(text) })
+      for (
+        const where of [
+          { host: pg.host, port: pg.port, username, database },
+          { ...url("postgres://nobody@nowhere:1/nothing"), host: pg.host, port: pg.port, username, database },
+          url(`postgres://postgres@nowhere/postgres?host=127.0.0.1&port=${pg.port}&sslmode=disable`),
+          { ...url(`postgres://postgres@127.0.0.1:${pg.port}/postgres`), keepAlive: "10 seconds" as const }
+        ]
+      ) {
+        const pool = yield* PgQueuePool.make({ max: 1, ...where })
+        assert.strictEqual(yield* pool.use((session) => ask(session, "select 1")), 1)
+      }
+      const wrong = yield* PgQueuePool.make({ host: pg.host, port: pg.port, username, keepAlive: "1 millis" })
+      assert.include(String((yield* Effect.flip(wrong.use(Effect.succeed))).message), "keepAlive")
+      const ipv6 = yield* PgQueuePool.make({ ...url(`postgres://postgres@[::1]:${pg.port}/postgres`), borrowTimeout: "300 millis" })
+      const error = yield* Effect.flip(ipv6.use(Effect.succeed))
+      assert.instanceOf(error, PoolError.PoolError)
+      assert.include(Cause.pretty((error.reason as PoolError.BorrowTimeout).lastFailure!), "::1")
+    }))
+})

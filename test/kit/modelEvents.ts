@@ -1,0 +1,94 @@
+/** What the events of a pool must tell: the life of each item along the legal edges, and one end for each borrow. */
+import type { PoolEvent } from "effect-queuepool"
+import { limits, type Plan } from "./modelPlan.ts"
+import type { World } from "./world.ts"
+
+type Event = PoolEvent.PoolEvent
+
+/** From what an item was last seen as, to what it may be seen as next. */
+const legal: Record<string, ReadonlyArray<string>> = {
+  Opening: ["Opened", "OpenFailed", "Closed", "CloseFailed", "Abandoned"],
+  OpenFailed: ["Closed", "CloseFailed", "Abandoned"],
+  Opened: ["Borrowed", "Recycled", "CheckFailed"],
+  Borrowed: ["Returned", "Recycled", "TakenBack", "Borrowed", "CheckFailed"],
+  Returned: ["Borrowed", "Recycled", "CheckFailed", "ResetFailed"],
+  CheckFailed: ["Recycled"],
+  ResetFailed: ["Recycled"],
+  TakenBack: ["Recycled"],
+  Recycled: ["Closed", "CloseFailed", "Abandoned"],
+  Closed: [],
+  CloseFailed: [],
+  Abandoned: []
+}
+
+export class Listener {
+  readonly heard: Array<Event> = []
+  lent = 0
+  refused = 0
+  attempts = 0
+  private looked = 0
+  private readonly last = new Map<number, Event>()
+  private readonly openedAt = new Map<number, number>()
+  private readonly usedAt = new Map<number, number>()
+  private readonly leases = new Map<number, number>()
+  private at = 0
+  private readonly world: World
+  private readonly plan: Plan
+
+  constructor(world: World, plan: Plan) {
+    this.world = world
+    this.plan = plan
+  }
+
+  check(): void {
+    for (; this.looked < this.heard.length; this.looked++) this.look(this.heard[this.looked]!)
+  }
+
+  /** The items that no event has ended. */
+  get living(): number {
+    let living = 0
+    for (const { _tag } of this.last.values()) if (legal[_tag]!.length > 0 && _tag !== "OpenFailed") living++
+    return living
+  }
+
+  private look(event: Event): void {
+    if (event.at < this.at) this.world.fail("events", `${event._tag} at ${event.at} after ${this.at}`)
+    this.at = event.at
+    if (event._tag === "BorrowFailed") this.refused++
+    if (!("item" in event)) return
+    const { item } = event
+    const last = this.last.get(item)?._tag ?? ""
+    // An item of the warm-up lived before anyone could listen.
+    if (last !== "" && !legal[last]!.includes(event._tag)) this.world.fail("events", `item ${item}: ${event._tag} after "${last}"`)
+    this.last.set(item, event)
+    switch (event._tag) {
+      case "Opened":
+        this.openedAt.set(item, event.at)
+        this.usedAt.set(item, event.at)
+        break
+      case "Borrowed":
+        this.lent++
+        break
+      case "Returned":
+        this.usedAt.set(item, event.at)
+        this.leases.set(item, (this.leases.get(item) ?? 0) + 1)
+        break
+      case "Recycled":
+        this.checkRecycled(event)
+    }
+  }
+
+  // No item ends before its time.
+  private checkRecycled({ age, at, item, reason, uses }: Event & { readonly _tag: "Recycled" }): void {
+    const { plan, world } = this
+    if (age < at - (this.openedAt.get(item) ?? Infinity)) world.fail("events", `item ${item} is older than ${age}`)
+    const idle = at - (this.usedAt.get(item) ?? -Infinity)
+    const early = (reason === "age" && age <= (plan.rules.includes("jitter") ? limits.age / 2 : limits.age)) ||
+      (reason === "idle" && idle <= limits.idle) || (reason === "uses" && uses < limits.uses) ||
+      (reason === "after" && age <= limits.after)
+    if (early) world.fail("early", `item ${item} ends by ${reason} at age ${age}, idle ${idle}, ${uses} uses`)
+    if (uses !== (this.leases.get(item) ?? 0) && this.openedAt.has(item)) {
+      world.fail("events", `item ${item} had ${this.leases.get(item)} leases, the event says ${uses}`)
+    }
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Random sequences of commands, outcomes and moments against the whole of a pool's
+ * contract, under a scheduler that permutes what is ready. A failure prints its
+ * seed and the shortest sequence that still fails; `EFFECT_QUEUEPOOL_SEED` runs one
+ * seed, `EFFECT_QUEUEPOOL_RUNS` so many from it or from 1.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { drawVisits, expected, serve } from "./kit/laws.ts"
+import { runPlan } from "./kit/model.ts"
+import { drawCommands, drawPlan } from "./kit/modelPlan.ts"
+import { Rng } from "./kit/random.ts"
+import { show, shrink } from "./kit/shrink.ts"
+
+const given = process.env["EFFECT_QUEUEPOOL_SEED"]
+const first = Number(given ?? 1)
+const runs = Number(process.env["EFFECT_QUEUEPOOL_RUNS"] ?? (given === undefined ? 24_000 : 1))
+
+const check = (seed: number): void => {
+  const one = { plan: drawPlan(seed), commands: drawCommands(seed, 3 + (seed % 22)) }
+  const violation = runPlan(one.plan, one.commands)
+  if (violation === undefined) return
+  const { title } = violation
+  const best = shrink(one, ({ commands, plan }) => runPlan(plan, commands)?.title === title)
+  const told = runPlan(best.plan, best.commands) ?? violation
+  assert.fail(`EFFECT_QUEUEPOOL_SEED=${seed}: ${told.message}\n${show(best)}`)
+}
+
+/** Lets the runner breathe: the sequences themselves wait for nothing. */
+const breathe = () => new Promise((resolve) => setImmediate(resolve))
+
+const each = async (from: number, count: number, run: (seed: number) => void): Promise<void> => {
+  for (let seed = from; seed < from + count; seed++) {
+    if (seed % 250 === 0) await breathe()
+    run(seed)
+  }
+}
+
+const shards = runs < 1000 ? 1 : 6
+
+describe("the model", () => {
+  for (let shard = 0; shard < shards; shard++) {
+    const from = first + Math.floor(runs * shard / shards)
+    const count = first + Math.floor(runs * (shard + 1) / shards) - from
+    it(`the contract holds in ${count} sequences from seed ${from}`, { timeout: 600_000 }, () => each(from, count, check))
+  }
+})
+
+describe("laws", () => {
+  const laws = (name: string, law: (rng: Rng, seed: number) => void) =>
+    it(`${name}, in 600 timetables`, { timeout: 120_000 }, () => each(1, 600, (seed) => law(new Rng(seed), seed)))
+
+  const begins = (served: ReturnType<typeof serve>) =>
+    new Map(Array.from(served, ([id, { begins }]) => [id, begins] as const).sort(([a], [b]) => a - b))
+
+  laws("a warm pool is a queue before so many counters", (rng, seed) => {
+    const visits = drawVisits(rng, 1)
+    const max = 1 + rng.int(4)
+    const borrowTimeout = rng.pick([0, Infinity])
+    const served = serve(visits, { max, order: rng.pick(["lifo", "fifo"]), borrowTimeout, warm: true })
+    assert.deepStrictEqual(begins(served), expected(visits, max, borrowTimeout), `seed ${seed}`)
+  })
+
+  laws("waiters that give up leave no trace", (rng, seed) => {
+    const visits = drawVisits(rng, 1)
+    const settings = { max: 1 + rng.int(3), order: rng.pick(["lifo", "fifo"]), warm: true } as const
+    const all = serve(visits, settings)
+    const served = serve(visits.filter(({ id }) => all.has(id)), settings)
+    assert.deepStrictEqual(served, all, `seed ${seed}`)
+  })
+
+  laws("one pool of n serves n clients as n pools of one", (rng, seed) => {
+    const clients = 1 + rng.int(4)
+    // Each client comes again only when it has left.
+    const busy = new Array<number>(clients).fill(0)
+    const visits = drawVisits(rng, clients).map((visit) => {
+      const comes = Math.max(visit.comes, busy[visit.client]!)
+      busy[visit.client] = comes + visit.holds + 1
+      return { ...visit, comes, interrupted: undefined }
+    })
+    const order = rng.pick(["lifo", "fifo"])
+    const one = begins(serve(visits, { max: clients, order }))
+    const many = begins(serve(visits, { max: 1, order }, clients))
+    assert.deepStrictEqual(one, many, `seed ${seed}`)
+  })
+
+  laws("one more item makes nobody wait longer", (rng, seed) => {
+    const visits = drawVisits(rng, 1).map((visit) => ({ ...visit, interrupted: undefined }))
+    const max = 1 + rng.int(3)
+    const settings = { order: rng.pick(["lifo", "fifo"]), warm: true } as const
+    const more = begins(serve(visits, { ...settings, max: max + 1 }))
+    for (const [id, at] of begins(serve(visits, { ...settings, max }))) {
+      assert.isAtMost(more.get(id)!, at, `seed ${seed}, visit ${id}`)
+    }
+  })
+
+  laws("the wall clock may jump", (rng, seed) => {
+    const visits = drawVisits(rng, 1)
+    const settings = { max: 1 + rng.int(3), order: rng.pick(["lifo", "fifo"]), borrowTimeout: 10, opening: 3 } as const
+    const jumps = [rng.int(60), rng.int(60), rng.int(60)]
+    assert.deepStrictEqual(serve(visits, { ...settings, jumps }), serve(visits, settings), `seed ${seed}`)
+  })
+})
