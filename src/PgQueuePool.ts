@@ -1,7 +1,80 @@
 /**
+ * PostgreSQL sessions in a pool: `PgClient` and `SqlClient` of @effect/sql-pg on a
+ * pool with deadlines, rules, and sessions that come back clean.
+ *
+ * **Example** (Changing one line of a program)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ * import { SqlClient } from "effect/sql"
+ *
+ * const program = Effect.gen(function*() {
+ *   const sql = yield* SqlClient.SqlClient
+ *   return yield* sql.withTransaction(sql`select 1 + 1 as two`)
+ * })
+ *
+ * // Was: PgClient.layer({ url: Redacted.make(process.env["DATABASE_URL"]!) })
+ * const Database = PgQueuePool.layer({ url: Redacted.make(process.env["DATABASE_URL"]!) })
+ *
+ * await Effect.runPromise(Effect.provide(program, Database)) // => [{ two: 2 }]
+ * ```
+ *
+ * **The life of a session**
+ *
+ * A session whose connection ends is recycled at once, idle or lent, with the
+ * reason `"disconnected"`; nobody has to borrow it first. A session that was idle
+ * for a moment is lent only after the event loop has turned, so that an end that
+ * came while the program was busy is seen; one that was idle for `checkAfter` is
+ * asked over the network. What remains is an end that has not reached this machine
+ * yet: it fails the first statement.
+ *
+ * **What passes from one borrower to the next**
+ *
+ * | left behind | `"none"` | `"rollback"` (default) | `"discard"` |
+ * |---|---|---|---|
+ * | a transaction, open or failed | passes | rolled back | rolled back |
+ * | `SET`, `SET ROLE`, temporary tables, advisory locks, `LISTEN`, cursors, `PREPARE`, sequences | passes | passes | removed |
+ * | round trips after a lease that left no transaction open | 0 | 0 | 1 |
+ * | and after one that did | 0 | 1 | 2 |
+ * | their time on one machine, where `select 1` takes 30 µs | 0 | 30 µs | 100 µs, 25 µs with `prepare: false` |
+ *
+ * The borrower waits for none of this. That a session has no transaction is known
+ * from the texts of its statements: one can only begin with a statement whose first
+ * word is BEGIN or START, and is over when a plain COMMIT or ROLLBACK has
+ * succeeded. Whatever is less clear is rolled back. A session that comes back with
+ * a statement, stream, listener or pin still open has `resetTimeout` to end it and
+ * is recycled otherwise. A listener of `listen` ends with its scope, whatever the
+ * reset.
+ *
+ * **Errors**
+ *
+ * `sqlStates` is this table as data. Every fatal error recycles the session, and
+ * so does every loss of the connection.
+ *
+ * | SQLSTATE | means | a session whose lease fails with it | an open that fails with it |
+ * |---|---|---|---|
+ * | 08*** | connection exception | is recycled | is retried |
+ * | 08P01 | protocol violation | is recycled | is told at once |
+ * | 25006 | the server is read-only: it is a standby now | is recycled, with all older ones | is told at once |
+ * | 25P03, 25P04 | a timeout of the transaction ended the session | is recycled | is told at once |
+ * | 28*** | wrong user or password | is kept | is told at once |
+ * | 3D000 | no such database | is kept | is told at once |
+ * | 42501 | no permission to connect | is kept | is told at once |
+ * | 53*** | the server is short of something; 53300: of connections | is kept | is retried |
+ * | 57P01, 57P02 | ended by an administrator, a shutdown or a crash | is recycled | is retried |
+ * | 57P03 | the server starts up, shuts down or recovers | is recycled | is retried |
+ * | 57P04 | the database was dropped | is recycled | is told at once |
+ * | 57P05 | `idle_session_timeout` | is recycled | is retried |
+ * | none: refused, reset, timed out, unreachable | | is recycled | is retried |
+ * | any other | | is kept | is told at once |
+ *
+ * Opens are retried on one road for all borrowers; a borrower waits until a session
+ * is there, or until its own `borrowTimeout`, and is then told the last failure.
+ * So a server that allows fewer sessions than `max` makes borrowers queue.
+ *
  * @since 1.0.0
  */
-import type { PgClient, PgPoolConfig } from "@effect/sql-pg/PgClient"
 import * as Client from "@effect/sql-pg/PgClient"
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Config from "effect/Config"
@@ -10,9 +83,9 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
+import type { Reactivity } from "effect/reactivity/Reactivity"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Reactivity } from "effect/reactivity/Reactivity"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as internalClient from "./internal/pgClient.ts"
@@ -20,12 +93,46 @@ import * as internalErrors from "./internal/pgErrors.ts"
 import * as internalOptions from "./internal/pgOptions.ts"
 import * as internalPool from "./internal/pgPool.ts"
 import type { PoolError } from "./PoolError.ts"
-import type * as QueuePool from "./QueuePool.ts"
+import * as QueuePool from "./QueuePool.ts"
 import type * as RecyclePolicy from "./RecyclePolicy.ts"
 
+/**
+ * What `PgClient.layer` takes, and the pool's own options.
+ *
+ * **Details**
+ *
+ * The names of the driver's own pool mean what they mean there: `maxConnections`
+ * is `max`, `minConnections` is `min`, `idleTimeout` and `connectionTTL` take the
+ * place of the limits among the default rules. Where the defaults differ from those
+ * of `QueuePool`:
+ *
+ * - `recycle`: `defaultRules`. What you give takes their place, except that of the
+ *   rules on lost sessions.
+ * - `retry`: `defaultRetry`.
+ * - `check`: asks the server with an empty statement. `checkAfter` stays 500
+ *   milliseconds.
+ * - `name`: `"PgQueuePool"`.
+ *
+ * Of the driver's settings, `connectTimeout` (5 seconds) is the deadline of one
+ * connect, and TCP keepalive is on, after 1 minute, unless `keepAlive` says when.
+ * The pool makes the sockets itself, by `stream` if you give that.
+ *
+ * **Gotchas**
+ *
+ * `multiplex` is refused: a session of this pool is lent to one borrower at a time.
+ *
+ * @category models
+ * @since 1.0.0
+ */
 export interface Options<R = never>
-  extends PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "reset">
+  extends Client.PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "reset">
 {
+  /**
+   * What happens to a session between two borrowers; the table in the module's
+   * documentation tells what each level covers and costs. A function of your own
+   * is run with the `Exit` of the lease, and a transaction that it leaves open is
+   * rolled back after it. Default: `"rollback"`.
+   */
   readonly reset?:
     | "rollback"
     | "discard"
@@ -34,46 +141,289 @@ export interface Options<R = never>
     | undefined
 }
 
+/** The error that making a pool adds to `PoolError`: only a warm-up can fail with the driver's. */
 type WarmError<W> = [W] extends ["eager"] ? SqlError : never
 
+/**
+ * The pool of sessions that `layer` provides beside `PgClient` and `SqlClient`.
+ *
+ * **When to use**
+ *
+ * Use to borrow a session itself, to look at the pool, and to recycle by hand. Its
+ * errors are `SqlError` and `PoolError`; users of `SqlClient` see a `PoolError` as
+ * the cause of a `SqlError` with the reason `ConnectionError`.
+ *
+ * **Example** (Borrowing a session)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const pool = yield* PgQueuePool.PgQueuePool
+ *   const { rows } = yield* pool.use((session) => session.query("select $1::int as n", [7]))
+ *   const { opened } = yield* pool.stats
+ *   return [rows, opened]
+ * })
+ *
+ * const Database = PgQueuePool.layer({ url: Redacted.make(process.env["DATABASE_URL"]!) })
+ *
+ * await Effect.runPromise(Effect.provide(program, Database)) // => [[{ n: 7 }], 1]
+ * ```
+ *
+ * @category services
+ * @since 1.0.0
+ */
 export class PgQueuePool extends Context.Service<PgQueuePool, QueuePool.QueuePool<PgConnection, SqlError>>()(
   "effect-queuepool/PgQueuePool"
 ) {}
 
+/**
+ * Makes a pool of sessions that lives as long as the current scope.
+ *
+ * **When to use**
+ *
+ * Use for more than one pool in a program, each under a tag of its own. Otherwise
+ * prefer `layer`.
+ *
+ * **Details**
+ *
+ * Fails with a `PoolError` of reason `InvalidOptions` that names every wrong
+ * option; with `warm: "eager"` also with the `SqlError` of an open that failed.
+ * What is wrong with the driver's own settings is told by the first open.
+ *
+ * **Example** (A pool without a client)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const url = Redacted.make(process.env["DATABASE_URL"]!)
+ *   const pool = yield* PgQueuePool.make({ url, max: 2, reset: "discard" })
+ *   yield* pool.use((session) => session.query("set work_mem = '7MB'"))
+ *   return yield* pool.use((session) => session.queryValues("select current_setting('work_mem') = '7MB'"))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => [[false]]
+ * ```
+ *
+ * @category constructors
+ * @since 1.0.0
+ */
 export const make = <R = never, const W extends Options["warm"] = undefined>(
   options: Options<R> & { readonly warm?: W }
 ): Effect.Effect<QueuePool.QueuePool<PgConnection, SqlError>, PoolError | WarmError<W>, R | Scope.Scope> =>
-  internalPool.makePool(options) as never
+  makePool(options) as never
 
+const makePool = Effect.fnUntraced(function*<R>(options: Options<R>) {
+  const { settings, watch } = yield* internalPool.plan(options)
+  const pool = yield* QueuePool.make<PgConnection, SqlError, R | Scope.Scope, Options["warm"]>(settings)
+  watch(pool)
+  return pool
+})
+
+/**
+ * Makes a `PgClient`, which is a `SqlClient`, that borrows from a pool.
+ *
+ * **When to use**
+ *
+ * Use with `make` and `PgClient.layerFrom` to provide several databases.
+ *
+ * **Details**
+ *
+ * A statement borrows a session for as long as it runs, with no scope. A stream, a
+ * listener, a transaction and `reserve` hold one until they end. Of the config it
+ * takes the transforms and what spans say of the server.
+ *
+ * **Gotchas**
+ *
+ * A transaction that loses its session fails with the error of the statement that
+ * noticed. (In the driver's own client it dies, since there is nothing left to roll
+ * back.)
+ *
+ * **Example** (A client on a pool)
+ *
+ * ```ts postgres
+ * import { PgClient } from "@effect/sql-pg"
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ * import { SqlClient } from "effect/sql"
+ *
+ * const Database = PgClient.layerFrom(Effect.gen(function*() {
+ *   const config = { url: Redacted.make(process.env["DATABASE_URL"]!), applicationName: "reports" }
+ *   return yield* Effect.flatMap(PgQueuePool.make(config), PgQueuePool.makeClient(config))
+ * }))
+ *
+ * const name = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`show application_name`)
+ *
+ * await Effect.runPromise(Effect.provide(name, Database)) // => [{ application_name: "reports" }]
+ * ```
+ *
+ * @category constructors
+ * @since 1.0.0
+ */
 export const makeClient: {
   (
     config: Client.PgClientConfig
-  ): (pool: QueuePool.QueuePool<PgConnection, SqlError>) => Effect.Effect<PgClient, never, Reactivity>
+  ): (pool: QueuePool.QueuePool<PgConnection, SqlError>) => Effect.Effect<Client.PgClient, never, Reactivity>
   (
     pool: QueuePool.QueuePool<PgConnection, SqlError>,
     config: Client.PgClientConfig
-  ): Effect.Effect<PgClient, never, Reactivity>
+  ): Effect.Effect<Client.PgClient, never, Reactivity>
 } = dual(2, internalClient.makeClient)
 
+/**
+ * Provides `PgClient` and `SqlClient` on a pool of sessions, and the pool itself.
+ *
+ * **When to use**
+ *
+ * Use in the place of `PgClient.layer`.
+ *
+ * **Details**
+ *
+ * Fails with a `PoolError` of reason `InvalidOptions`; with `warm: "eager"` also
+ * with the `SqlError` of an open that failed. Without it the layer is built whether
+ * or not the server is there.
+ *
+ * @see {@link make} for the pool alone
+ * @category layers
+ * @since 1.0.0
+ */
 export const layer = <R = never, const W extends Options["warm"] = undefined>(
   options: Options<R> & { readonly warm?: W }
-): Layer.Layer<PgQueuePool | PgClient | SqlClient, PoolError | WarmError<W>, Exclude<R, Scope.Scope>> =>
-  layerOf(options) as never
+): Layer.Layer<
+  PgQueuePool | Client.PgClient | SqlClient,
+  PoolError | WarmError<W>,
+  Exclude<R, Scope.Scope>
+> => layerOf(options) as never
 
 const layerOf = <R>(options: Options<R>) =>
-  Client.layerFrom(Effect.flatMap(PgQueuePool, (pool) => internalClient.makeClient(pool, options))).pipe(
-    Layer.provideMerge(Layer.effect(PgQueuePool, internalPool.makePool(options)))
+  Client.layerFrom(Effect.flatMap(PgQueuePool, internalClient.clientOf(options))).pipe(
+    Layer.provideMerge(Layer.effect(PgQueuePool, makePool(options)))
   )
 
+/**
+ * The same as `layer`, with every option a `Config`.
+ *
+ * **When to use**
+ *
+ * Use in the place of `PgClient.layerConfig`. Options that are not configuration,
+ * such as rules, are given with `Config.succeed`.
+ *
+ * @category layers
+ * @since 1.0.0
+ */
 export const layerConfig = (
   options: Config.Wrap<Options>
-): Layer.Layer<PgQueuePool | PgClient | SqlClient, PoolError | SqlError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(options), layerOf))
+): Layer.Layer<
+  PgQueuePool | Client.PgClient | SqlClient,
+  PoolError | SqlError | Config.ConfigError
+> => Layer.unwrap(Effect.map(Config.unwrap(options), layerOf))
 
-export const defaultRules: ReadonlyArray<RecyclePolicy.RecyclePolicy<unknown>> = internalOptions.defaultRules
+/**
+ * The rules on sessions that are lost: they hold whatever you give as `recycle`.
+ *
+ * **Details**
+ *
+ * A lease that fails with an error that ends the session recycles it, with the
+ * reason `"disconnected"`; one that fails because the server became a standby
+ * (25006) recycles all older sessions too, with the reason `"read-only server"`.
+ * They see the failure of the lease as a whole: what the borrower catches inside
+ * it recycles nothing, unless the connection ends.
+ *
+ * @category rules
+ * @since 1.0.0
+ */
 export const disconnectRules: ReadonlyArray<RecyclePolicy.RecyclePolicy<unknown>> = internalOptions.disconnectRules
+
+/**
+ * The rules of a pool without `recycle`.
+ *
+ * **Example** (Reading the default rules)
+ *
+ * ```ts
+ * import { RecyclePolicy } from "effect-queuepool"
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ *
+ * const words = RecyclePolicy.explain(PgQueuePool.defaultRules)
+ * const time = "that was idle for more than 10m (above min), or is older than 30m (up to 5% earlier)"
+ *
+ * words.startsWith(`recycle an item ${time}, or whose lease failed with "disconnected"`) // => true
+ * ```
+ *
+ * @category rules
+ * @since 1.0.0
+ */
+export const defaultRules: ReadonlyArray<RecyclePolicy.RecyclePolicy<unknown>> = internalOptions.defaultRules
+
+/**
+ * How a pool without `retry` opens sessions again: after 100 milliseconds, doubled
+ * up to 5 seconds, with jitter, for ever, as long as the error is transient. An
+ * error that is not ends the retries, and is told to every borrower at once.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
 export const defaultRetry: Schedule.Schedule<unknown, SqlError | PoolError> = internalOptions.defaultRetry
-export type SqlState = internalErrors.SqlState
+
+/**
+ * What a SQLSTATE, or a class of them, means to the pool.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export interface SqlState {
+  /** Five characters; a class is two of them and three stars. */
+  readonly state: string
+  readonly means: string
+  /** What happens to a session whose lease fails with it. */
+  readonly session: "keep" | "recycle" | "recycle, with older"
+  /** What happens to an open that fails with it. */
+  readonly opening: "retry" | "tell"
+}
+
+/**
+ * The table of SQLSTATEs in the module's documentation, as data. A state that is
+ * not in it goes by its class, and else is kept and told.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
 export const sqlStates: ReadonlyArray<SqlState> = internalErrors.sqlStates
+
+/**
+ * Reads the SQLSTATE of an error, wherever in its causes it is.
+ *
+ * **Example** (Reading the state of a failed statement)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ * import { SqlClient } from "effect/sql"
+ *
+ * const state = Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.flip(sql`select 1 / 0`)).pipe(
+ *   Effect.map(PgQueuePool.sqlState),
+ *   Effect.provide(PgQueuePool.layer({ url: Redacted.make(process.env["DATABASE_URL"]!) }))
+ * )
+ *
+ * await Effect.runPromise(state) // => "22012"
+ * ```
+ *
+ * @category errors
+ * @since 1.0.0
+ */
 export const sqlState: (error: unknown) => string | undefined = internalErrors.sqlStateOf
+
+/**
+ * Tells whether an open that failed with this error may succeed later by itself:
+ * what `defaultRetry` goes on for.
+ *
+ * **When to use**
+ *
+ * Use to write a `retry` of your own: `Schedule.while(({ input }) => isTransient(input))`.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
 export const isTransient: (error: unknown) => boolean = internalErrors.isTransient

@@ -51,7 +51,8 @@ const leaks: Record<string, Leak> = {
     stops: "rollback"
   },
   "a transaction begun by a stream": {
-    leave: (session) => Effect.andThen(Stream.runDrain(session.stream("begin")), session.query("insert into leaked values (1)")),
+    leave: (session) =>
+      Effect.andThen(Stream.runDrain(session.stream("begin")), session.query("insert into leaked values (1)")),
     sees: inTransaction,
     clean: false,
     stops: "rollback"
@@ -76,7 +77,10 @@ const leaks: Record<string, Leak> = {
   },
   "a transaction whose stream of COMMIT was never run": {
     leave: (session) =>
-      Effect.andThen(run("begin", "insert into leaked values (1)")(session), Stream.runDrain(Stream.take(session.stream("commit"), 0))),
+      Effect.andThen(
+        run("begin", "insert into leaked values (1)")(session),
+        Stream.runDrain(Stream.take(session.stream("commit"), 0))
+      ),
     sees: inTransaction,
     clean: false,
     stops: "rollback"
@@ -95,7 +99,12 @@ const leaks: Record<string, Leak> = {
     stops: "rollback"
   },
   "SET": { leave: run("set work_mem = '7MB'"), sees: "show work_mem", clean: "4MB", stops: "discard" },
-  "SET ROLE": { leave: run("set role pg_monitor"), sees: "select current_user::text", clean: "postgres", stops: "discard" },
+  "SET ROLE": {
+    leave: run("set role pg_monitor"),
+    sees: "select current_user::text",
+    clean: "postgres",
+    stops: "discard"
+  },
   "SET SESSION AUTHORIZATION": {
     leave: run("set session authorization pg_monitor"),
     sees: "select session_user::text",
@@ -145,15 +154,24 @@ const leakAndLook = Effect.fnUntraced(function*(pool: Sessions, { leave, sees }:
 
 const levels = ["none", "rollback", "discard"] as const
 
+const settings = [
+  { reset: "none" },
+  { reset: "rollback" },
+  { reset: "discard" },
+  { reset: "discard", prepare: false },
+  { reset: "discard", preparedStatementCacheSize: 0 }
+] as const
+
 layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of sessions", (it) => {
-  for (const level of levels) {
+  for (const options of settings) {
     for (const [name, leak] of Object.entries(leaks)) {
-      const passes = levels.indexOf(level) < levels.indexOf(leak.stops)
-      it.effect(`with reset "${level}", ${name} ${passes ? "passes" : "does not pass"} to the next borrower`, () =>
+      const passes = levels.indexOf(options.reset) < levels.indexOf(leak.stops)
+      const given = JSON.stringify(options)
+      it.effect(`with ${given}, ${name} ${passes ? "passes" : "does not pass"} to the next borrower`, () =>
         Effect.gen(function*() {
           const pg = yield* EmbeddedPg
           const at = yield* pg.scopedDatabase()
-          const pool = yield* makePool({ at, max: 1, reset: level })
+          const pool = yield* makePool({ at, max: 1, ...options })
           yield* askPool(pool, "create table leaked (n int)")
           const { same, seen } = yield* leakAndLook(pool, leak)
           assert.isTrue(same, "the session was recycled")
@@ -200,7 +218,10 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of ses
       const pool = yield* makePool({ max: 1 })
       const left = yield* pool.use((session) =>
         Effect.forkDetach(
-          Effect.andThen(session.query("begin"), Effect.andThen(session.query("select pg_sleep(0.05)"), session.query("commit"))),
+          Effect.andThen(
+            session.query("begin"),
+            Effect.andThen(session.query("select pg_sleep(0.05)"), session.query("commit"))
+          ),
           { startImmediately: true }
         )
       )
@@ -259,7 +280,9 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of ses
         yield* twice
         // In a transaction, a statement that the server had forgotten would fail it.
         assert.deepStrictEqual(yield* twice, [{ n: 1 }])
-        const names = yield* sql<{ n: number }>`select count(*)::int as n from pg_prepared_statements where not from_sql`
+        const names = yield* sql<
+          { n: number }
+        >`select count(*)::int as n from pg_prepared_statements where not from_sql`
         assert.isAtLeast(names[0]!.n, 3)
       }).pipe(Effect.provide(PgQueuePool.layer({ url: at, max: 1, reset: "discard" }), { local: true }))
     }))
@@ -303,7 +326,9 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of ses
         const pinned = yield* session.pin
         assert.strictEqual(pinned.processId, session.processId)
         assert.strictEqual(yield* ask(yield* pinned.pin, "select 1"), 1)
-        const slow = yield* Effect.forkChild(Effect.flip(pinned.query("select pg_sleep(10)")), { startImmediately: true })
+        const slow = yield* Effect.forkChild(Effect.flip(pinned.query("select pg_sleep(10)")), {
+          startImmediately: true
+        })
         yield* until(Effect.map(pinned.interrupt, () => slow.pollUnsafe() !== undefined))
         assert.strictEqual((yield* Fiber.join(slow)).reason._tag, "StatementTimeoutError")
         yield* pool.invalidate(session)

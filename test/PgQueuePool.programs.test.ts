@@ -23,7 +23,10 @@ const tagOf = (error: unknown) => error instanceof SqlError ? error.reason._tag 
 
 const rollbacks = Effect.gen(function*() {
   const sql = yield* setUp
-  const names = Effect.map(sql<{ name: string }>`select name from people order by id`, (rows) => rows.map((row) => row.name))
+  const names = Effect.map(
+    sql<{ name: string }>`select name from people order by id`,
+    (rows) => rows.map((row) => row.name)
+  )
   const insert = (name: string) => sql`insert into people ${sql.insert({ name })}`
   const inside = yield* sql.withTransaction(Effect.andThen(insert("Barbara"), names))
   const failed = yield* Effect.flip(sql.withTransaction(Effect.andThen(insert("Edsger"), Effect.fail("no"))))
@@ -51,7 +54,10 @@ const statements = Effect.gen(function*() {
   const valuesUnprepared = yield* sql`select 1 as a, 2 as a`.valuesUnprepared
   const without = yield* client.withoutTransforms()`select 1 as some_name`
   const json = yield* sql<{ json: unknown }>`select ${client.json({ some_key: [1, null] })} as json`
-  const types = yield* sql`select ${new Date(0)}::timestamptz as date, ${[1, 2]} as list, ${true} as yes, ${null}::int as none`
+  const types = yield* sql`select ${new Date(0)}::timestamptz as date, ${[
+    1,
+    2
+  ]} as list, ${true} as yes, ${null}::int as none`
   const updated = yield* sql`update people set ${sql.update({ id: 2, born: 1907 }, ["id"])} where id = 2 returning *`
   const found = yield* sql`select name from people where ${sql.in("name", ["Grace", "Ada"])} order by name`
   const errors = yield* Effect.all([
@@ -142,14 +148,21 @@ class Person extends Model.Class<Person>("Person")({
   born: Schema.NullOr(Schema.Finite)
 }) {}
 
+const plain = ({ born, id, name }: Person) => ({ id, name, born })
+
 const models = Effect.gen(function*() {
   yield* setUp
   const people = yield* SqlModel.makeRepository(Person, { tableName: "people", spanPrefix: "People", idColumn: "id" })
   const inserted = yield* people.insert(Person.insert.make({ name: "Barbara", born: 1939 }))
-  const updated = yield* people.update(Person.update.make({ ...inserted, born: null }))
+  const updated = yield* people.update(Person.update.make({ id: inserted.id, name: "Barbara L.", born: null }))
   yield* people.delete(1)
   const gone = yield* Effect.flip(people.findById(1))
-  return { inserted: { ...inserted }, updated: { ...updated }, gone: gone._tag, found: { ...(yield* people.findById(2)) } }
+  return {
+    inserted: plain(inserted),
+    updated: plain(updated),
+    gone: gone._tag,
+    found: plain(yield* people.findById(2))
+  }
 })
 
 const migrations = Effect.gen(function*() {

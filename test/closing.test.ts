@@ -1,12 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
-import { books, borrow, closedBooks, elapse, ending, endings, Watch } from "./kit/books.ts"
+import { books, borrow, closedBooks, elapse, ending, endings, several, Watch } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
 import { logged, record, told } from "./kit/observe.ts"
-
-const several = (count: number, pool: QueuePool.QueuePool<unknown, unknown>) =>
-  Effect.forEach(Array.from({ length: count }), () => borrow(pool))
 
 /** A pool in a scope of its own, whose closing is watched. */
 const opened = Effect.fnUntraced(function*(
@@ -29,7 +26,13 @@ const opened = Effect.fnUntraced(function*(
     assert.strictEqual(source.attempts, attempts)
     assert.strictEqual(events.length, count)
     const { closing, idle, opening, pending, used } = yield* pool.stats
-    assert.deepStrictEqual({ closing, idle, opening, pending, used }, { closing: 0, idle: 0, opening: 0, pending: 0, used: 0 })
+    assert.deepStrictEqual({ closing, idle, opening, pending, used }, {
+      closing: 0,
+      idle: 0,
+      opening: 0,
+      pending: 0,
+      used: 0
+    })
   })
   return { pool, events, close, nothingLeft, watch }
 })
@@ -102,7 +105,10 @@ describe("the closing of an item", () => {
       const pool = yield* QueuePool.make({ acquire: source.acquire, max: 2 })
       const fibers = yield* Effect.forEach(Array.from({ length: 10 }), () => Effect.forkChild(recycle(pool)))
       yield* elapse(100)
-      assert.deepStrictEqual(fibers.map((fiber) => ending(fiber.pollUnsafe())), Array.from({ length: 10 }, () => "served"))
+      assert.deepStrictEqual(
+        fibers.map((fiber) => ending(fiber.pollUnsafe())),
+        Array.from({ length: 10 }, () => "served")
+      )
       assert.strictEqual(source.opened.length, 10)
       yield* books(source, pool)
     }))
@@ -143,7 +149,9 @@ describe("the closing of an item", () => {
         Effect.suspend(() => {
           calls++
           const pool = around.pool!
-          return calls > 3 ? Effect.void : Effect.andThen(pool.invalidate(item), Effect.andThen(pool.clear, Effect.asVoid(pool.sweep)))
+          return calls > 3
+            ? Effect.void
+            : Effect.andThen(pool.invalidate(item), Effect.andThen(pool.clear, Effect.asVoid(pool.sweep)))
         }))
       const pool = around.pool = yield* QueuePool.make({ acquire, max: 2, min: 2 })
       yield* settle
@@ -223,7 +231,10 @@ describe("the closing of a pool", () => {
       assert.isUndefined(closing.pollUnsafe())
       yield* elapse(1)
       assert.isDefined(closing.pollUnsafe())
-      assert.deepStrictEqual(told(events).filter((line) => line.startsWith("TakenBack")), ["TakenBack 1", "TakenBack 3"])
+      assert.deepStrictEqual(told(events).filter((line) => line.startsWith("TakenBack")), [
+        "TakenBack 1",
+        "TakenBack 3"
+      ])
       assert.match(lines[0]!, /^Warn item 1 of pool "db" is closed under "fiber \d+", which has held it for 5000ms/)
       assert.include(lines[1], "item 3 of pool \"db\" is closed under \"GET /users\"")
       // Their end is no return: the items are gone.
@@ -369,7 +380,9 @@ describe("the closing of a pool", () => {
       const [slow, quick] = [new Source(), new Source()]
       slow.closesOtherwise = "hang"
       const make = (source: Source) =>
-        Layer.effectDiscard(Effect.flatMap(QueuePool.make({ acquire: source.acquire, max: 1 }), (pool) => pool.use(() => Effect.void)))
+        Layer.effectDiscard(
+          Effect.flatMap(QueuePool.make({ acquire: source.acquire, max: 1 }), (pool) => pool.use(() => Effect.void))
+        )
       const scope = yield* Scope.make("parallel")
       yield* Layer.buildWithScope(Layer.mergeAll(make(slow), make(quick)), scope)
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))

@@ -5,11 +5,11 @@
  * seed, `EFFECT_QUEUEPOOL_RUNS` so many from it or from 1.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { drawVisits, expected, serve } from "./kit/laws.ts"
+import { drawVisits, expected, patient, serve } from "./kit/laws.ts"
 import { runPlan } from "./kit/model.ts"
-import { drawCommands, drawPlan } from "./kit/modelPlan.ts"
+import { type Command, drawCommands, drawPlan, type Plan } from "./kit/modelPlan.ts"
 import { Rng } from "./kit/random.ts"
-import { show, shrink } from "./kit/shrink.ts"
+import { plainest, show, shrink } from "./kit/shrink.ts"
 
 const given = process.env["EFFECT_QUEUEPOOL_SEED"]
 const first = Number(given ?? 1)
@@ -41,8 +41,41 @@ describe("the model", () => {
   for (let shard = 0; shard < shards; shard++) {
     const from = first + Math.floor(runs * shard / shards)
     const count = first + Math.floor(runs * (shard + 1) / shards) - from
-    it(`the contract holds in ${count} sequences from seed ${from}`, { timeout: 600_000 }, () => each(from, count, check))
+    it(
+      `the contract holds in ${count} sequences from seed ${from}`,
+      { timeout: 600_000 },
+      () => each(from, count, check)
+    )
   }
+})
+
+describe("what the model once found", () => {
+  const once = (name: string, plan: Partial<Plan>, ...commands: ReadonlyArray<Command>) =>
+    it(name, () => {
+      for (let seed = 1; seed <= 50; seed++) assert.isUndefined(runPlan({ seed, ...plainest, ...plan }, commands))
+    })
+
+  once(
+    "a borrower that leaves before it takes up its item has one event, not two",
+    { max: 2 },
+    { do: "get", kind: "use", turns: 3 },
+    { do: "interrupt", of: 0 }
+  )
+  once(
+    "a waiter whose open failed is promised the one that is for nobody",
+    { min: 2, max: 4, warm: "lazy", openConcurrency: 2, retry: "now" },
+    { do: "opens", go: "fail", always: false },
+    { do: "get", kind: "use" }
+  )
+  once("an eager pool is made though its fiber yields", { tasks: "any", maxOps: 11, min: 1, warm: "eager" })
+  once(
+    "an item that was spared when it was lent is due by idleness when it comes back",
+    { min: 1, max: 2, rules: ["after", "idle"] },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "interrupt", of: 0 },
+    { do: "advance", millis: 40 }
+  )
 })
 
 describe("laws", () => {
@@ -75,7 +108,7 @@ describe("laws", () => {
     const visits = drawVisits(rng, clients).map((visit) => {
       const comes = Math.max(visit.comes, busy[visit.client]!)
       busy[visit.client] = comes + visit.holds + 1
-      return { ...visit, comes, interrupted: undefined }
+      return patient(visit, comes)
     })
     const order = rng.pick(["lifo", "fifo"])
     const one = begins(serve(visits, { max: clients, order }))
@@ -84,7 +117,7 @@ describe("laws", () => {
   })
 
   laws("one more item makes nobody wait longer", (rng, seed) => {
-    const visits = drawVisits(rng, 1).map((visit) => ({ ...visit, interrupted: undefined }))
+    const visits = drawVisits(rng, 1).map((visit) => patient(visit))
     const max = 1 + rng.int(3)
     const settings = { order: rng.pick(["lifo", "fifo"]), warm: true } as const
     const more = begins(serve(visits, { ...settings, max: max + 1 }))

@@ -1,12 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Schedule, Scope } from "effect"
 import { PoolError, QueuePool } from "effect-queuepool"
-import { books, borrow, closedBooks, elapse, endings } from "./kit/books.ts"
+import { books, borrow, closedBooks, elapse, endings, several } from "./kit/books.ts"
 import { Source } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
-
-const several = (count: number, pool: QueuePool.QueuePool<unknown, unknown>) =>
-  Effect.forEach(Array.from({ length: count }), () => borrow(pool))
 
 const lastFailure = (exit: Exit.Exit<unknown, unknown> | undefined) => {
   assert.isTrue(exit !== undefined && Exit.isFailure(exit))
@@ -21,7 +18,12 @@ describe("the retry road", () => {
     Effect.gen(function*() {
       const source = new Source()
       source.opensOtherwise = "fail"
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 10, openConcurrency: 4, retry: Schedule.exponential(100) })
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 10,
+        openConcurrency: 4,
+        retry: Schedule.exponential(100)
+      })
       const borrowers = yield* several(8, pool)
       const attempts = [source.attempts]
       for (const delay of [99, 1, 199, 1, 399, 1]) {
@@ -49,7 +51,12 @@ describe("the retry road", () => {
         yield* borrower.letGo
         yield* pool.clear
       }
-      assert.deepStrictEqual(events.flatMap((event) => event._tag === "Retrying" ? [event.in] : []), [100, 200, 100, 200])
+      assert.deepStrictEqual(events.flatMap((event) => event._tag === "Retrying" ? [event.in] : []), [
+        100,
+        200,
+        100,
+        200
+      ])
       yield* books(source, pool)
     }))
 
@@ -76,12 +83,20 @@ describe("the retry road", () => {
     Effect.gen(function*() {
       const source = new Source()
       source.opensOtherwise = "fail"
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, borrowTimeout: 250, retry: Schedule.spaced(100) })
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 1,
+        borrowTimeout: 250,
+        retry: Schedule.spaced(100)
+      })
       const borrower = yield* borrow(pool)
       yield* elapse(250)
       const cause = lastFailure(borrower.fiber.pollUnsafe())
       assert.deepStrictEqual(cause && Cause.squash(cause), { _tag: "Refused", id: 3 })
-      assert.include(String(Cause.squash((borrower.fiber.pollUnsafe() as Exit.Failure<never, never>).cause)), "last open failed")
+      assert.include(
+        String(Cause.squash((borrower.fiber.pollUnsafe() as Exit.Failure<never, never>).cause)),
+        "last open failed"
+      )
       // B12: not after one has succeeded.
       source.opensOtherwise = "ok"
       const holder = yield* borrow(pool)
@@ -98,7 +113,11 @@ describe("the retry road", () => {
     Effect.gen(function*() {
       const source = new Source()
       source.opensOtherwise = "fail"
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, retry: Schedule.spaced(100).pipe(Schedule.upTo({ times: 2 })) })
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 1,
+        retry: Schedule.spaced(100).pipe(Schedule.upTo({ times: 2 }))
+      })
       const first = yield* several(3, pool)
       yield* elapse(199)
       assert.deepStrictEqual(endings(first), ["waits", "waits", "waits"])
@@ -120,7 +139,9 @@ describe("the retry road", () => {
       const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, retry })
       const borrower = yield* borrow(pool)
       const exit = borrower.fiber.pollUnsafe()
-      assert.isTrue(exit !== undefined && Exit.isFailure(exit) && Cause.hasDies(exit.cause) && Cause.hasFails(exit.cause))
+      assert.isTrue(
+        exit !== undefined && Exit.isFailure(exit) && Cause.hasDies(exit.cause) && Cause.hasFails(exit.cause)
+      )
       yield* books(source, pool)
     }))
 
@@ -154,7 +175,12 @@ describe("the retry road", () => {
     Effect.gen(function*() {
       const source = new Source()
       source.opens.push("fail", "hang")
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 3, openTimeout: 1000, retry: Schedule.spaced(100) })
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 3,
+        openTimeout: 1000,
+        retry: Schedule.spaced(100)
+      })
       const borrowers = yield* several(2, pool)
       // The second open was under way when the first failed.
       yield* elapse(100)
@@ -255,7 +281,13 @@ describe("refill to min", () => {
     Effect.gen(function*() {
       const source = new Source()
       source.opensOtherwise = "fail"
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 4, min: 2, openConcurrency: 2, retry: Schedule.recurs(2) })
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 4,
+        min: 2,
+        openConcurrency: 2,
+        retry: Schedule.recurs(2)
+      })
       yield* elapse(1)
       yield* elapse(1)
       assert.strictEqual(source.attempts, 4)

@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 import { type Alarm, Alarms } from "./alarms.ts"
 
-/** A piece of work: `stop` interrupts it, and `done` hears that in a later turn. */
+/** A piece of work: `stop`, once and before it is done, interrupts it, and `done` hears that in a later turn. */
 export interface Task {
   readonly stop: () => void
 }
@@ -60,7 +60,6 @@ export class Background<R> {
     })
     return {
       stop: () => {
-        if (over) return
         over = true
         this.alarms.cancel(alarm)
         fiber?.interruptUnsafe()

@@ -12,12 +12,13 @@ import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
+import { Tracked } from "./pgSession.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
 
 class SessionConnection implements Connection {
-  private readonly session: PgConnection
+  readonly session: PgConnection
 
   constructor(session: PgConnection) {
     this.session = session
@@ -60,12 +61,18 @@ const rowsOf = (result: Result): ReadonlyArray<Row> => result.rows
 
 const connectionOf = (session: PgConnection): Connection => new SessionConnection(session)
 
+// With its session a transaction is gone, and there is nothing to roll back: what ended it stays a typed error.
+const isTransaction = (connection: Connection): boolean =>
+  !(connection instanceof SessionConnection && connection.session instanceof Tracked && connection.session.wire.dead)
+
 // PostgreSQL answers ROLLBACK to the COMMIT of a failed transaction, which is not an error there.
 const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
   Effect.flatMap(connection.executeRaw("COMMIT", []), (result) => {
     if ((result as Result).command !== "ROLLBACK") return Effect.void
     const message = "COMMIT rolled back a transaction that had failed"
-    return Effect.fail(new SqlError({ reason: new UnknownError({ cause: new Error(message), message, operation: "commit" }) }))
+    return Effect.fail(
+      new SqlError({ reason: new UnknownError({ cause: new Error(message), message, operation: "commit" }) })
+    )
   })
 
 /** Users of SqlClient know one error. */
@@ -95,6 +102,7 @@ export const makeClient = Effect.fnUntraced(function*(
     driver: "pg",
     prepareTransactionControls: true,
     commit,
+    isTransaction,
     releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
     compiler: PgClient.makeCompiler(transformQueryNames, transformJson),
     spanAttributes: [
@@ -117,3 +125,8 @@ export const makeClient = Effect.fnUntraced(function*(
       Effect.asVoid(borrower((connection) => connection.executeRaw("SELECT pg_notify($1, $2)", [channel, payload])))
   })
 })
+
+export const clientOf =
+  (config: PgClient.PgClientConfig) =>
+  (pool: QueuePool<PgConnection, SqlError>): Effect.Effect<PgClient.PgClient, never, Reactivity> =>
+    makeClient(pool, config)

@@ -2,18 +2,8 @@
 import * as Cause from "effect/Cause"
 import { hasProperty } from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
+import type { SqlState } from "../PgQueuePool.ts"
 import type { PoolError } from "../PoolError.ts"
-
-/** One row of the table in the docs of PgQueuePool. */
-export interface SqlState {
-  /** A SQLSTATE, or a class: two characters and three stars. */
-  readonly state: string
-  readonly means: string
-  /** What a lease that fails with it does to its session. */
-  readonly session: "keep" | "recycle" | "recycle, with older"
-  /** What an open that fails with it does. */
-  readonly opening: "retry" | "tell"
-}
 
 const row = (
   state: string,
@@ -81,7 +71,9 @@ const isPoolError = (u: unknown): u is PoolError => hasProperty(u, "_tag") && u.
 const endsSession = (error: unknown): boolean => {
   const answer = answerOf(error)
   // The server closes the session after a fatal error, whatever its code.
-  if (answer !== undefined) return answer.severity === "FATAL" || answer.severity === "PANIC" || verdict(answer) !== "keep"
+  if (answer !== undefined) {
+    return answer.severity === "FATAL" || answer.severity === "PANIC" || verdict(answer) !== "keep"
+  }
   let lost = false
   for (const one of causes(error)) {
     // A pool that had no item to lend says nothing about an item that it lent.

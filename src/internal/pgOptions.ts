@@ -116,13 +116,20 @@ export const partsOf = <R>(options: Options<R>): Effect.Effect<Parts<R>, PoolErr
       wrong("multiplex", "false: a session of this pool is lent to one borrower at a time")
     }
     if (reset !== undefined && typeof reset !== "function" && !levels.some((level) => level === reset)) {
-      wrong("reset", `${levels.map((level) => `"${level}"`).join(", ")} or a function from session and Exit to an Effect`)
+      wrong(
+        "reset",
+        `${levels.map((level) => `"${level}"`).join(", ")} or a function from session and Exit to an Effect`
+      )
     }
     const all = { ...rest, check, checkAfter, acquire: Effect.void }
     return Effect.matchEffect(settingsOf(all, "PgQueuePool"), {
       onFailure: ({ pool, reason }) => {
         const more = reason._tag === "InvalidOptions" ? reason.problems : []
-        const renamed = more.map((one) => ({ ...one, option: names.get(one.option) ?? one.option }))
+        const renamed = more.map(({ allowed, option, value }) => ({
+          option: names.get(option) ?? option,
+          value,
+          allowed
+        }))
         return Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems: [...problems, ...renamed] }) }))
       },
       onSuccess: ({ checkAfter, closeTimeout, name }) =>
@@ -131,7 +138,7 @@ export const partsOf = <R>(options: Options<R>): Effect.Effect<Parts<R>, PoolErr
           : Effect.succeed({
             checkAfter,
             closeTimeout,
-            rest: { retry: defaultRetry, ...rest, recycle: rulesOf(options) } as Rest<R>
+            rest: { retry: defaultRetry, ...rest, recycle: rulesOf(options) }
           })
     })
   })

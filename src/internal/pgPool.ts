@@ -1,4 +1,4 @@
-// The pool of sessions: how one is opened, and how the pool hears of its end.
+// How a session is opened, and how the pool hears of its end.
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Options } from "../PgQueuePool.ts"
 import type { PoolError } from "../PoolError.ts"
-import * as QueuePool from "../QueuePool.ts"
+import type * as QueuePool from "../QueuePool.ts"
 import { partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
@@ -27,9 +27,13 @@ type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
 const machineOf = (pool: Sessions): Pool<PgConnection.PgConnection, SqlError, unknown> =>
   (pool as unknown as { readonly pool: Pool<PgConnection.PgConnection, SqlError, unknown> }).pool
 
-export const makePool = Effect.fnUntraced(function*<R>(
-  options: Options<R>
-): Effect.fn.Return<Sessions, PoolError | SqlError, R | Scope.Scope> {
+/** How to make the pool, and what is then to be told of it. */
+export interface Plan<R> {
+  readonly settings: QueuePool.Options<PgConnection.PgConnection, SqlError, R | Scope.Scope>
+  readonly watch: (pool: Sessions) => void
+}
+
+export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.fn.Return<Plan<R>, PoolError> {
   const { checkAfter, closeTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -63,23 +67,20 @@ export const makePool = Effect.fnUntraced(function*<R>(
   const check = checkOf<R>(options.check, (session) => idleFor(session) >= checkAfter, now)
   const reset = resetOf<R>(options.reset ?? "rollback", doom)
 
-  const settings: QueuePool.Options<PgConnection.PgConnection, SqlError, R | Scope.Scope> = {
-    ...rest,
-    acquire,
-    check: (session) => check(session as Session),
-    checkAfter: Math.min(glanceAfter, checkAfter),
-    reset: (session, exit) => reset(session as Session, exit) ?? Effect.void
+  return {
+    settings: {
+      ...rest,
+      acquire,
+      check: (session) => check(session as Session),
+      checkAfter: Math.min(glanceAfter, checkAfter),
+      reset: (session, exit) => reset(session as Session, exit) ?? Effect.void
+    },
+    watch: (pool) => {
+      machine = machineOf(pool)
+      // Those that ended while the pool was warmed.
+      for (const item of machine.state.each()) {
+        if (item.value instanceof Session && item.value.wire.dead) disconnected(item.value)
+      }
+    }
   }
-  const pool: Sessions = yield* QueuePool.make<
-    PgConnection.PgConnection,
-    SqlError,
-    R | Scope.Scope,
-    Options["warm"]
-  >(settings)
-  machine = machineOf(pool)
-  // Those that ended while the pool was warmed.
-  for (const item of machine.state.each()) {
-    if (item.value instanceof Session && item.value.wire.dead) disconnected(item.value)
-  }
-  return pool
 })

@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 // What happens to a session between two borrowers, and before the second.
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Data from "effect/Data"
@@ -29,12 +30,10 @@ const rollback = ({ ledger, raw }: Session): Effect.Effect<void, SqlError | Stil
       : Effect.fail(new StillInUse({ message: "The session came back with a stream, listener or pin still open" }))
   })
 
-/**
- * What DISCARD ALL does, but for the statements that the driver has prepared: it
- * believes that it still has them. A block, because the driver sends one statement
- * at a time, and each is a round trip.
- */
-const discardStatement = `DO $discard$
+// What DISCARD ALL does, but for the statements that the driver has prepared: it
+// would believe that it still has them. A block, because the driver sends one
+// statement at a time, and each would be a round trip.
+const discardOthers = `DO $discard$
 DECLARE prepared text;
 BEGIN
   EXECUTE 'CLOSE ALL';
@@ -50,10 +49,12 @@ BEGIN
   DISCARD SEQUENCES;
 END $discard$`
 
-const discard = ({ ledger, raw }: Session): Effect.Effect<void, SqlError> =>
-  Effect.map(raw.query(discardStatement), () => {
+const discard = ({ config, ledger, raw }: Session): Effect.Effect<void, SqlError> => {
+  const prepares = config.prepare !== false && (config.preparedStatementCacheSize ?? 1) > 0
+  return Effect.map(raw.query(prepares ? discardOthers : "DISCARD ALL"), () => {
     ledger.used = false
   })
+}
 
 const settle = (session: Session): Effect.Effect<void, SqlError | StillInUse> =>
   session.ledger.settled ? Effect.void : rollback(session)

@@ -47,18 +47,20 @@ export class Ledger {
   }
 }
 
-class Tracked implements Connection {
+export class Tracked implements Connection {
   readonly [PgConnection.TypeId]: PgConnection.TypeId = PgConnection.TypeId
   readonly config: PgConnection.Config
   readonly processId: number
+  readonly wire: Wire
   readonly ledger: Ledger
   /** The driver's own: what is sent through it leaves no trace in the ledger. */
   readonly raw: Connection
 
-  constructor(raw: Connection, config: PgConnection.Config, ledger: Ledger) {
+  constructor(raw: Connection, config: PgConnection.Config, wire: Wire, ledger: Ledger) {
     this.raw = raw
     this.config = config
     this.processId = raw.processId
+    this.wire = wire
     this.ledger = ledger
   }
 
@@ -91,7 +93,10 @@ class Tracked implements Connection {
   readonly listen: Connection["listen"] = (channel) => Effect.andThen(this.hold, this.raw.listen(channel))
 
   get pin(): Connection["pin"] {
-    return Effect.andThen(this.hold, Effect.map(this.raw.pin, (raw) => new Tracked(raw, this.config, this.ledger)))
+    return Effect.andThen(
+      this.hold,
+      Effect.map(this.raw.pin, (raw) => new Tracked(raw, this.config, this.wire, this.ledger))
+    )
   }
 
   get interrupt(): Connection["interrupt"] {
@@ -104,13 +109,11 @@ class Tracked implements Connection {
 }
 
 export class Session extends Tracked {
-  readonly wire: Wire
   /** When an answer of the server last proved that it is there. */
   provenAt = 0
 
   constructor(raw: Connection, config: PgConnection.Config, wire: Wire) {
-    super(raw, config, new Ledger())
-    this.wire = wire
+    super(raw, config, wire, new Ledger())
   }
 }
 

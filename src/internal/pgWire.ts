@@ -1,13 +1,14 @@
+/// <reference types="node" preserve="true" />
 // The sockets of one session. The pool makes them itself, so that it hears of a
 // session's end at once, sees the cancel requests that the driver sends on side
 // connections, and leaves none behind.
+import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
-import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 
 // The driver gives a cancel request 5 seconds and then destroys its connection.
 const cancelMillis = 4500

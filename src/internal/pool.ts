@@ -393,10 +393,14 @@ export class Pool<A, E, R> {
     this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
     this.state.lazy = warm === "lazy"
     this.state.probing = warm === "eager" && min > 0
-    this.state.pump(this.background.now())
-    if (warm !== "eager" || min === 0) return Effect.void
+    if (warm !== "eager" || min === 0) {
+      this.state.pump(this.background.now())
+      return Effect.void
+    }
     return Effect.callback<void, E | PoolError>((resume) => {
+      // Only now: this fiber may yield before it listens.
       this.whenWarm = resume
+      this.state.pump(this.background.now())
     })
   })
 

@@ -49,9 +49,9 @@ export interface Shell<A, R> {
   readonly wake: (borrower: Borrower<A>) => void
   /** A waiter's time ends then. */
   readonly deadline: (at: number) => void
-  /** Answers with `retryAfter` or `retryOver`. */
+  /** Answers with `retryNow` or `retryOver`, unless an open succeeds meanwhile. */
   readonly retry: (cause: Cause.Cause<unknown>) => void
-  /** Answers with `refillAgain`; `failures` is how many opens failed in a row. */
+  /** Answers with `refillNow`; `failures` is how many opens failed in a row. */
   readonly refill: (failures: number) => void
   /** The earliest time at which a rule may speak has changed. */
   readonly due: (at: number) => void
@@ -426,9 +426,8 @@ export class PoolState<A, R> {
     this.giveBack(item, exit)
   }
 
-  /** False when the opening is over already: the item came late and is not the pool's. */
-  opened(opening: Opening, item: Item<A>): boolean {
-    if (!this.openings.delete(opening)) return false
+  opened(opening: Opening, item: Item<A>): void {
+    this.openings.delete(opening)
     const now = this.shell.now()
     this.totals.opened++
     this.mend()
@@ -442,7 +441,6 @@ export class PoolState<A, R> {
     this.settle(item, now, true)
     if (this.spared && this.idle.size + this.lent > this.settings.min) this.unspare(now)
     this.pump(now)
-    return true
   }
 
   /**
@@ -451,7 +449,7 @@ export class PoolState<A, R> {
    * counts as closing until `gone`.
    */
   openFailed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
-    if (!this.openings.delete(opening)) return
+    this.openings.delete(opening)
     const now = this.shell.now()
     if (this.probe === opening) this.probe = undefined
     if (leftover) {
@@ -463,10 +461,6 @@ export class PoolState<A, R> {
     if (this.listening) this.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
     const waiter = opening.waiter as Borrower<A> | undefined
     this.waiters.settle(opening)
-    if (this.closed) {
-      this.quiesce()
-      return
-    }
     this.failures++
     if (retryable && this.settings.retries) {
       if (opening.round === this.round) {
@@ -486,7 +480,6 @@ export class PoolState<A, R> {
 
   /** The retry's delay is over: one open may try. */
   retryNow(): void {
-    if (!this.blocked) return
     this.blocked = false
     this.probing = true
     this.pump(this.shell.now())
@@ -494,7 +487,6 @@ export class PoolState<A, R> {
 
   /** The retry Schedule has ended: every waiter hears why. */
   retryOver(cause: Cause.Cause<unknown>): void {
-    if (!this.blocked) return
     const now = this.shell.now()
     this.blocked = this.probing = false
     this.holdRefill()
@@ -662,6 +654,8 @@ export class PoolState<A, R> {
 
   private unspare(now: number): void {
     this.spared = false
+    // What is not idle now is scheduled anew when it is.
+    for (const item of this.each()) if (item.status !== "idle") this.due.remove(item)
     for (let item = this.idle.coldest; item !== undefined;) {
       const next: Item<A> | undefined = item.warmer
       const verdict = this.rules.atSweep(item, now, this.spare)

@@ -1,16 +1,16 @@
 /** What must hold of a pool after every scenario, and borrowers to build scenarios with. */
 import { assert } from "@effect/vitest"
+import type { PoolError, QueuePool } from "effect-queuepool"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
-import type { PoolError, QueuePool } from "effect-queuepool"
 import { settle, type Source } from "./items.ts"
 
 /**
@@ -32,7 +32,11 @@ export const books = Effect.fnUntraced(function*<A, E>(
   assert.isAtMost(idle + used, max)
   assert.isAtMost(source.peakLive, max + abandoned, "live items at the peak")
   assert.strictEqual(source.live, idle + used + stuck, "live items")
-  assert.strictEqual(stats.opened - stats.closed, idle + used + abandoned - neverOpened, "opened = closed + abandoned + live")
+  assert.strictEqual(
+    stats.opened - stats.closed,
+    idle + used + abandoned - neverOpened,
+    "opened = closed + abandoned + live"
+  )
   assert.strictEqual(new Set(source.closed).size, source.closed.length, "closed once each")
   assert.strictEqual(stats.borrowed - stats.returned, used, "borrowed = returned + lent")
   return stats
@@ -45,7 +49,8 @@ export const closedBooks = (source: Source) => {
 }
 
 /** Time passes, after what is ready has run, and whatever that has woken runs. */
-export const elapse = (duration: Duration.Input) => settle.pipe(Effect.andThen(TestClock.adjust(duration)), Effect.andThen(settle))
+export const elapse = (duration: Duration.Input) =>
+  settle.pipe(Effect.andThen(TestClock.adjust(duration)), Effect.andThen(settle))
 
 /** A borrower in a fiber of its own that keeps its item until it is let go. */
 export interface Borrower<A, E> {
@@ -72,6 +77,10 @@ export const borrow = Effect.fnUntraced(function*<A, E>(pool: QueuePool.QueuePoo
   }
   return borrower
 })
+
+/** So many of them, one after the other. */
+export const several = <A, E>(count: number, pool: QueuePool.QueuePool<A, E>) =>
+  Effect.forEach(Array.from({ length: count }), () => borrow(pool))
 
 /** How a borrower ended: with an item, the tag of its error or of the pool's reason, a defect, or interruption. */
 export const ending = <A, E>(exit: Exit.Exit<A, E> | undefined): string => {
@@ -105,7 +114,7 @@ export class Watch {
         recordFiberEnd: () => void this.fibers--
       }
       return effect.pipe(
-        Effect.provideService(Clock.Clock, { ...clock, sleep }),
+        Effect.provideService(Clock.Clock, Object.create(clock, { sleep: { value: sleep } }) as Clock.Clock),
         Effect.provideService(Metric.FiberRuntimeMetrics, metrics)
       )
     })

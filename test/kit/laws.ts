@@ -40,6 +40,9 @@ export const drawVisits = (rng: Rng, clients: number): ReadonlyArray<Visit> =>
     interrupted: rng.chance(0.3) ? rng.int(40) + 1 / 64 : undefined
   })).sort((a, b) => a.comes - b.comes)
 
+/** The same visit, never interrupted. */
+export const patient = (visit: Visit, comes = visit.comes): Visit => ({ ...visit, comes, interrupted: undefined })
+
 /** Who was served when; `pools` is how many pools there are, each for the clients of its number. */
 export const serve = (visits: ReadonlyArray<Visit>, settings: Settings, pools = 1): Map<number, Service> => {
   const world = new World(new Rng(1), "fifo", 2048)
@@ -81,7 +84,9 @@ export const serve = (visits: ReadonlyArray<Visit>, settings: Settings, pools = 
       events.push([visit.comes + visit.interrupted, () => fibers.get(visit.id)!.interruptUnsafe()])
     }
   }
-  for (const at of settings.jumps ?? []) events.push([at, () => void (world.wallShift += at % 2 === 0 ? 3.6e6 : -3.6e6)])
+  for (const at of settings.jumps ?? []) {
+    events.push([at, () => void (world.wallShift += at % 2 === 0 ? 3.6e6 : -3.6e6)])
+  }
   events.sort(([a], [b]) => a - b)
   for (const [at, does] of events) {
     world.advance(start + at - world.now)
@@ -96,7 +101,11 @@ export const serve = (visits: ReadonlyArray<Visit>, settings: Settings, pools = 
 }
 
 /** A warm pool without rules, as a queue before so many counters: the whole truth about who begins when. */
-export const expected = (visits: ReadonlyArray<Visit>, counters: number, borrowTimeout: number): Map<number, number> => {
+export const expected = (
+  visits: ReadonlyArray<Visit>,
+  counters: number,
+  borrowTimeout: number
+): Map<number, number> => {
   const begins = new Map<number, number>()
   const free = new Array<number>(counters).fill(0)
   for (const visit of visits) {

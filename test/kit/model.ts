@@ -56,7 +56,7 @@ const policyOf = (rule: Rule, source: ModelSource): RecyclePolicy.RecyclePolicy<
 }
 
 /** One run; `result` tells what it found. */
-export class Run {
+class Run {
   readonly world: World
   readonly source: ModelSource
   private readonly plan: Plan
@@ -66,6 +66,8 @@ export class Run {
   private inside: Inside | undefined
   private pool: Pool | undefined
   private borrowers: Borrowers | undefined
+  /** Idle items, by when they were first seen so. */
+  private readonly resting = new WeakMap<object, readonly [idleSince: number, checkedAt: number, seenAt: number]>()
   private closing: Fiber.Fiber<void> | undefined
   private closedAt = NaN
   private closingSince = NaN
@@ -137,8 +139,11 @@ export class Run {
       this.pool = exit.value
       const inside = this.inside = insideOf(exit.value)
       this.borrowers = new Borrowers(exit.value, inside, plan, world, source)
-      world.fork(Stream.runForEach(exit.value.events, (event) => Effect.sync(() => void this.listener.heard.push(event))))
+      world.fork(
+        Stream.runForEach(exit.value.events, (event) => Effect.sync(() => void this.listener.heard.push(event)))
+      )
       world.settle()
+      this.listener.know(itemsOf(inside).map((item) => item.id))
       return true
     }
     // A warm-up that fails leaves nothing behind.
@@ -168,10 +173,19 @@ export class Run {
     if (world.now <= world.stalledAt + 1) return
     const { idle, lent } = inside!.state
     for (const item of idleOf(inside!)) {
+      // A millisecond of its own, since it is idle again.
+      const seen = this.resting.get(item) ?? [item.idleSince, item.checkedAt, world.now]
+      this.resting.set(
+        item,
+        seen[0] === item.idleSince && seen[1] === item.checkedAt ? seen : [item.idleSince, item.checkedAt, world.now]
+      )
+      if (world.now <= this.resting.get(item)![2] + 1) continue
       const age = world.now - item.openedAt
       const resting = world.now - item.idleSince
       if (plan.rules.includes("age") && age > limits.age + 1) world.fail("overdue", `item ${item.id} is ${age} ms old`)
-      if (plan.rules.includes("after") && age > limits.after + 1) world.fail("overdue", `item ${item.id}: after, ${age}`)
+      if (plan.rules.includes("after") && age > limits.after + 1) {
+        world.fail("overdue", `item ${item.id}: after, ${age}`)
+      }
       if (plan.rules.includes("idle") && resting > limits.idle + 1 && idle.size + lent > plan.min) {
         world.fail("overdue", `item ${item.id} is idle for ${resting} ms, ${idle.size + lent} items, min ${plan.min}`)
       }
@@ -217,7 +231,9 @@ export class Run {
       }
       case "clear":
         world.fork(pool!.clear)
-        if (this.plan.maxOps >= 2048) borrowers!.ban((entry) => entry.state === "live" || entry.state === "opening", "cleared")
+        if (this.plan.maxOps >= 2048) {
+          borrowers!.ban((entry) => entry.state === "live" || entry.state === "opening", "cleared")
+        }
         return
       case "sweep":
         return void world.fork(pool!.sweep)
@@ -300,7 +316,11 @@ export class Run {
 
   private releaseAll(): void {
     const { borrowers, world } = this
-    for (let leased = borrowers!.leased; leased.length > 0 && world.violation === undefined; leased = borrowers!.leased) {
+    for (
+      let leased = borrowers!.leased;
+      leased.length > 0 && world.violation === undefined;
+      leased = borrowers!.leased
+    ) {
       for (const loan of leased) borrowers!.release(loan, "ok")
       this.settled()
     }

@@ -1,7 +1,7 @@
 /** The borrowers of a model run: how each borrows, holds and gives back, and what each may see. */
 import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import type { PoolError, QueuePool } from "effect-queuepool"
-import { idleOf, type Inside, itemsOf } from "./modelInside.ts"
+import { idleOf, type Inside, itemsOf, waitersOf } from "./modelInside.ts"
 import { type End, type Kind, limits, type Plan, type Rule } from "./modelPlan.ts"
 import type { Entry, ModelSource, Refused } from "./modelSource.ts"
 import type { World } from "./world.ts"
@@ -23,7 +23,8 @@ export class Loan {
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   scope: Scope.Closeable | undefined = undefined
   entry: Entry | undefined = undefined
-  begunAt = NaN
+  /** How many waited without a supply when it came. */
+  bare = 0
   interrupted = false
   /** Ends the lease. */
   resume: ((exit: Exit.Exit<void, Broken>) => void) | undefined = undefined
@@ -37,7 +38,7 @@ export class Loan {
   }
 }
 
-export const exitOf = (end: End): Exit.Exit<void, Broken> => {
+const exitOf = (end: End): Exit.Exit<void, Broken> => {
   switch (end) {
     case "ok":
       return Exit.void
@@ -96,15 +97,23 @@ export class Borrowers {
   }
 
   borrow(kind: Kind): Loan {
-    const { pool, world } = this
+    const { plan, pool, world } = this
     const loan = new Loan(this.loans.length + 1, kind, world.now)
     this.loans.push(loan)
     const waiting = this.inside.state.waiters.size
+    loan.bare = this.bare()
     const idle = idleOf(this.inside)
     loan.fiber = world.fork(this.program(loan, pool))
     this.checkIdleOrder(loan, idle, waiting)
+    if (plan.maxOps >= 2048 && this.bare() > Math.max(loan.bare, plan.maxWaiters)) {
+      world.fail("maxWaiters", `${this.bare()} wait without a supply, maxWaiters is ${plan.maxWaiters}`)
+    }
     loan.fiber.addObserver((exit) => this.ended(loan, exit))
     return loan
+  }
+
+  private bare(): number {
+    return waitersOf(this.inside).filter((waiter) => waiter.supply === undefined).length
   }
 
   private program(loan: Loan, pool: Pool): Effect.Effect<unknown, unknown> {
@@ -134,7 +143,6 @@ export class Borrowers {
   /** A lease begins; false when the borrower cannot be told by which item. */
   private begin(loan: Loan): boolean {
     const { inside, world } = this
-    loan.begunAt = world.now
     const { fiber } = loan
     // The fiber runs for the first time before the model knows it.
     const holder = fiber ?? Fiber.getCurrent()!
@@ -142,7 +150,8 @@ export class Borrowers {
     const { lastLeases } = this
     if (lastLeases !== undefined && !lastLeases.has(holder)) world.fail("lend after close", `to borrower ${loan.id}`)
     if (item === undefined) {
-      if (lastLeases === undefined) world.fail("lease", `borrower ${loan.id} has no item`)
+      // A lease can be taken back between its beginning and this only when the fiber yields.
+      if (lastLeases === undefined || this.plan.maxOps >= 2048) world.fail("lease", `borrower ${loan.id} has no item`)
       return false
     }
     const entry = this.source.byScope.get(item.scope)!
@@ -160,10 +169,11 @@ export class Borrowers {
   }
 
   /** What was idle for `checkAfter` is lent only after a check. */
-  private checkProven(entry: Entry, { idleSince, lentAt }: ReturnType<typeof itemsOf>[number]): void {
+  private checkProven(entry: Entry, { idleSince, lentAt, openedAt }: ReturnType<typeof itemsOf>[number]): void {
     const { check, checkAfter, equal } = this.plan
-    if (!check || equal) return
-    const since = lentAt - Math.max(entry.checkedAt, checkAfter > 0 ? idleSince : entry.openedAt)
+    // A new item needs no check, however long its opening's last steps were kept from running.
+    if (!check || equal || (this.plan.maxOps < 2048 && entry.leases === 0)) return
+    const since = lentAt - Math.max(entry.checkedAt, checkAfter > 0 ? idleSince : openedAt)
     if (checkAfter > 0 ? since >= checkAfter : since > 0) this.world.fail("unproven", `item ${entry.number}`)
   }
 
@@ -234,7 +244,7 @@ export class Borrowers {
     const known: Record<string, boolean> = {
       Interrupted: loan.interrupted,
       BorrowTimeout: waited >= plan.borrowTimeout,
-      TooManyWaiters: plan.maxWaiters < Infinity,
+      TooManyWaiters: loan.bare >= plan.maxWaiters || (plan.maxOps < 2048 && plan.maxWaiters < Infinity),
       Closed: this.inside.state.closed,
       OpenTimeout: world.now >= limits.open,
       Refused: source.failures > 0,
@@ -268,7 +278,9 @@ export class Borrowers {
     const index = from.findIndex((item) => item.scope === entry.scope)
     if (index < 0) return
     const skipped = from.slice(0, index)
-    if (skipped.some((item) => item.status === "idle")) world.fail("idle order", `item ${entry.number} of ${from.length}`)
+    if (skipped.some((item) => item.status === "idle")) {
+      world.fail("idle order", `item ${entry.number} of ${from.length}`)
+    }
     const { idle, lent } = inside.state
     const since = from[index]!.idleSince
     if (plan.rules.includes("idle") && world.now > since + limits.idle && idle.size + lent > plan.min) {
@@ -285,7 +297,7 @@ export class Borrowers {
   }
 }
 
-export const reasonOf = (cause: Cause.Cause<unknown>): string => {
+const reasonOf = (cause: Cause.Cause<unknown>): string => {
   if (Cause.hasInterruptsOnly(cause)) return "Interrupted"
   if (!cause.reasons.some(Cause.isFailReason)) return "defect"
   const error = Cause.squash(cause) as Refused | Broken | PoolError.PoolError

@@ -21,13 +21,18 @@ const legal: Record<string, ReadonlyArray<string>> = {
   Abandoned: []
 }
 
+const pooled = new Set(["Opened", "Borrowed", "Returned", "CheckFailed", "ResetFailed", "TakenBack"])
+
 export class Listener {
   readonly heard: Array<Event> = []
   lent = 0
   refused = 0
   attempts = 0
   private looked = 0
-  private readonly last = new Map<number, Event>()
+  /** The open that a retry tries: 0 before it begins, undefined when there is none. */
+  private probe: number | undefined = undefined
+  /** What each item was last seen as. */
+  private readonly last = new Map<number, string>()
   private readonly openedAt = new Map<number, number>()
   private readonly usedAt = new Map<number, number>()
   private readonly leases = new Map<number, number>()
@@ -40,6 +45,12 @@ export class Listener {
     this.plan = plan
   }
 
+  /** Items that lived before anyone could listen. */
+  know(items: ReadonlyArray<number>): void {
+    this.check()
+    for (const item of items) if (!this.last.has(item)) this.last.set(item, "Opened")
+  }
+
   check(): void {
     for (; this.looked < this.heard.length; this.looked++) this.look(this.heard[this.looked]!)
   }
@@ -47,7 +58,7 @@ export class Listener {
   /** The items that no event has ended. */
   get living(): number {
     let living = 0
-    for (const { _tag } of this.last.values()) if (legal[_tag]!.length > 0 && _tag !== "OpenFailed") living++
+    for (const tag of this.last.values()) if (legal[tag]!.length > 0 && tag !== "OpenFailed") living++
     return living
   }
 
@@ -55,12 +66,16 @@ export class Listener {
     if (event.at < this.at) this.world.fail("events", `${event._tag} at ${event.at} after ${this.at}`)
     this.at = event.at
     if (event._tag === "BorrowFailed") this.refused++
+    this.checkProbe(event)
     if (!("item" in event)) return
     const { item } = event
-    const last = this.last.get(item)?._tag ?? ""
+    const last = this.last.get(item) ?? ""
     // An item of the warm-up lived before anyone could listen.
-    if (last !== "" && !legal[last]!.includes(event._tag)) this.world.fail("events", `item ${item}: ${event._tag} after "${last}"`)
-    this.last.set(item, event)
+    if (last !== "" && !legal[last]!.includes(event._tag)) {
+      this.world.fail("events", `item ${item}: ${event._tag} after "${last}"`)
+    }
+    if (event._tag === "Recycled" && event.reason === "idle") this.checkSpared(item)
+    this.last.set(item, event._tag)
     switch (event._tag) {
       case "Opened":
         this.openedAt.set(item, event.at)
@@ -75,6 +90,29 @@ export class Listener {
         break
       case "Recycled":
         this.checkRecycled(event)
+        break
+      default:
+    }
+  }
+
+  /** In an outage one open is tried for each step of the retry Schedule. */
+  private checkProbe(event: Event): void {
+    if (event._tag === "Retrying") this.probe = 0
+    else if (event._tag === "Opening") {
+      if (this.probe !== undefined && this.probe > 0) {
+        this.world.fail("retry", `item ${event.item} beside ${this.probe}`)
+      }
+      if (this.probe === 0) this.probe = event.item
+    } else if (event._tag === "Opened" || (event._tag === "OpenFailed" && event.item === this.probe)) {
+      this.probe = undefined
+    }
+  }
+
+  // The idle rules spare `min`.
+  private checkSpared(item: number): void {
+    const open = Array.from(this.last.values()).filter((tag) => pooled.has(tag)).length
+    if (open <= this.plan.min) {
+      this.world.fail("spare", `item ${item} is idle, and one of ${open}, min ${this.plan.min}`)
     }
   }
 

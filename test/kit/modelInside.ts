@@ -3,7 +3,7 @@
  * task, and in which order it lends.
  */
 import type * as Alarms from "../../src/internal/alarms.ts"
-import type { Borrower, Item, Opening } from "../../src/internal/item.ts"
+import type { Borrower, Item } from "../../src/internal/item.ts"
 import type { PoolState } from "../../src/internal/state.ts"
 import type { Plan } from "./modelPlan.ts"
 import type { World } from "./world.ts"
@@ -153,7 +153,9 @@ export class Fairness {
     if (queue.length === 0) return
     const first = this.see(queue[0]!.holder)
     for (const { holder, id } of lent) {
-      if (this.see(holder!) > first) world.fail("fifo", `item ${id} went to a borrower that came after the first waiter`)
+      if (this.see(holder!) > first) {
+        world.fail("fifo", `item ${id} went to a borrower that came after the first waiter`)
+      }
     }
   }
 
@@ -163,5 +165,3 @@ export class Fairness {
     return place
   }
 }
-
-export type { AnyItem, Borrower, Opening }

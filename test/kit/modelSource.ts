@@ -81,7 +81,9 @@ export class ModelSource {
     const entry = new Entry(number, this.equal ? "item" : { number }, scope, this.world.now)
     this.entries.push(entry)
     this.byScope.set(scope, entry)
-    if (this.shut && this.strict) this.world.fail("open after close", `attempt ${number} starts when the pool is closing`)
+    if (this.shut && this.strict) {
+      this.world.fail("open after close", `attempt ${number} starts when the pool is closing`)
+    }
     this.world.afterTask()
     return this.open(entry, take(this.opens))
   })
@@ -116,7 +118,7 @@ export class ModelSource {
     entry.banned ??= "closed"
     this.world.afterTask()
     const closed = Effect.sync(() => void (entry.state = "closed"))
-    return Effect.ensuring(Effect.orDie(this.play(take(this.closes))), closed)
+    return Effect.ensuring(Effect.orDie(this.play(take(this.closes), true)), closed)
   }
 
   readonly check = (value: unknown): Effect.Effect<unknown, unknown> => this.look("checked", value, take(this.checks))
@@ -128,7 +130,9 @@ export class ModelSource {
     // Equal items cannot be told apart from here.
     const entry = this.equal ? undefined : this.entries[(value as { readonly number: number }).number - 1]
     if (entry?.holder !== undefined) this.world.fail("used while lent", `item ${entry.number} is ${what}`)
-    if (entry !== undefined && entry.state !== "live") this.world.fail("used after close", `item ${entry.number} is ${what}`)
+    if (entry !== undefined && entry.state !== "live") {
+      this.world.fail("used after close", `item ${entry.number} is ${what}`)
+    }
     this.world.afterTask()
     const ended = (exit: Exit.Exit<unknown, unknown>) =>
       Effect.sync(() => {
@@ -143,7 +147,7 @@ export class ModelSource {
     return Effect.onExit(this.play(go), ended)
   }
 
-  private play(go: Turnout): Effect.Effect<void, Refused> {
+  private play(go: Turnout, closing = false): Effect.Effect<void, Refused> {
     switch (go) {
       case "ok":
       case "half":
@@ -153,7 +157,8 @@ export class ModelSource {
       case "die":
         return Effect.die("broken")
       case "hang":
-        return this.counted(Effect.never)
+        // No finalizer is interruptible.
+        return closing ? this.counted(Effect.never) : Effect.never
       case "stuck":
         return this.counted(Effect.uninterruptible(Effect.never))
       default:

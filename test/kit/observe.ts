@@ -38,6 +38,8 @@ export class BentClock implements Clock.Clock {
   wall = 0
   /** Milliseconds of monotonic time that no timer has seen. */
   stalled = 0
+  /** The part of its time after which a sleep ends: below 1 for a timer that is early. */
+  wakes = 1
   /** How long the sleeps were that began. */
   readonly sleeps: Array<number> = []
   private readonly base: Clock.Clock
@@ -57,7 +59,7 @@ export class BentClock implements Clock.Clock {
 
   readonly sleep = (duration: Duration.Duration): Effect.Effect<void> => {
     this.sleeps.push(Duration.toMillis(duration))
-    return this.base.sleep(duration)
+    return this.base.sleep(Duration.times(duration, this.wakes))
   }
 }
 

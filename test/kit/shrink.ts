@@ -6,7 +6,7 @@ interface Case {
   readonly commands: ReadonlyArray<Command>
 }
 
-const plainest: Omit<Plan, "seed"> = {
+export const plainest: Omit<Plan, "seed"> = {
   tasks: "fifo",
   maxOps: 2048,
   order: "lifo",

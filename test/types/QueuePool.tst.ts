@@ -73,7 +73,7 @@ describe("make", () => {
   })
 
   it("knows the item in its functions", () => {
-    QueuePool.make({
+    const made = QueuePool.make({
       acquire,
       check: (db) => {
         expect(db).type.toBe<Db>()
@@ -84,8 +84,11 @@ describe("make", () => {
         expect(exit).type.toBe<Exit.Exit<unknown, unknown>>()
         return Effect.void
       },
-      recycle: (usage: RecyclePolicy.Usage<Db>) => usage.item.query.length > 5
+      recycle: (usage) => usage.item.query.length > 5
     })
+    expect(made).type.toBe<
+      Effect.Effect<QueuePool.QueuePool<Db, "Refused">, PoolError.PoolError, Scope.Scope>
+    >()
   })
 
   it("takes rules and predicates, alone and in an array, for any item or for this one", () => {
@@ -235,7 +238,8 @@ describe("layer", () => {
 
 describe("Service", () => {
   class Pool extends QueuePool.Service<Pool>()("app/Pool", {
-    acquire: Effect.andThen(S1, acquire),
+    // Not data-first: in a literal with functions beside it, TypeScript loses the item of an overloaded call.
+    acquire: S1.pipe(Effect.andThen(acquire)),
     recycle: [RecyclePolicy.failed, (usage) => usage.uses > 5]
   }) {}
   class Eager extends QueuePool.Service<Eager>()("app/Eager", { acquire, min: 1, warm: "eager" }) {}
