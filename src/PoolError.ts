@@ -200,7 +200,9 @@ const show = (value: unknown): string => {
       // What holds more than numbers could hold a secret.
       return value === null || Object.values(value).every((part) => typeof part === "number")
         ? Formatter.format(value)
-        : Array.isArray(value) ? "an array" : "an object"
+        : Array.isArray(value)
+        ? "an array"
+        : "an object"
     default:
       return String(value)
   }

@@ -1,6 +1,6 @@
 import type { PgConnection } from "@effect/sql-pg"
 import { assert, describe, layer } from "@effect/vitest"
-import { Cause, Deferred, Effect, Fiber, Redacted, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Redacted, Scope } from "effect"
 import { PoolError } from "effect-queuepool"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { SqlClient } from "effect/sql"
@@ -293,12 +293,30 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       )
       const first = (yield* pids(pool, 1))[0]!
       yield* pg.pause(first)
-      yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+      yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(sockets.map(({ destroyed }) => destroyed), [true, true, true])
       const { abandoned, closed } = yield* pool.stats
       assert.deepStrictEqual({ abandoned, closed }, { abandoned: 0, closed: 3 })
       yield* Fiber.interrupt(held)
       yield* pg.resume(first)
+    }))
+
+  it.effect("nor that of a cancel request that is still under way", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const hole = yield* TcpProxy.make({ port: pg.port, mode: TcpProxy.Mode.BlackHole() })
+      const scope = yield* Scope.make()
+      const sockets: Array<Net.Socket> = []
+      const stream = () => {
+        const socket = Net.connect({ host: pg.host, port: sockets.length === 0 ? pg.port : hole.port })
+        sockets.push(socket)
+        return socket
+      }
+      const pool = yield* Scope.provide(makePool({ max: 1, drainTimeout: 0, stream }), scope)
+      yield* Effect.forkChild(Effect.timeoutOption(askPool(pool, "select pg_sleep(0.05)"), 10))
+      yield* until(Effect.sync(() => sockets.length === 2 && sockets.every(({ connecting }) => !connecting)))
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(sockets.map(({ destroyed }) => destroyed), [true, true])
     }))
 
   it.effect("a cancel request that nobody has answered costs the session", () =>

@@ -181,7 +181,13 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
     it.effect("users of SqlClient hear of the pool's refusals as SqlError, users of the pool as PoolError", () =>
       Effect.gen(function*() {
         const pg = yield* EmbeddedPg
-        const layer = PgQueuePool.layer({ url: Redacted.make(pg.url), max: 1, borrowTimeout: "10 millis" })
+        const layer = PgQueuePool.layer({
+          url: Redacted.make(pg.url),
+          min: 1,
+          max: 1,
+          warm: "eager",
+          borrowTimeout: "100 millis"
+        })
         yield* Effect.gen(function*() {
           const client = yield* PgClient.PgClient
           const pool = yield* PgQueuePool.PgQueuePool

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Random, Result, Schedule, Scope } from "effect"
-import { TestClock } from "effect/testing"
 import { type PoolEvent, QueuePool, RecyclePolicy } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { bent, BentClock, record, recycled, recycledAt } from "./kit/observe.ts"
 
@@ -117,6 +117,23 @@ describe("a change of the wall clock", () => {
         assert.deepStrictEqual(recycled(events), [[id, "schedule"]])
       }))
   }
+
+  it.effect("is seen by a Schedule among the rules as it stood at the opening; its time goes on from there", () =>
+    Effect.gen(function*() {
+      const times: Array<number> = []
+      const watch = Schedule.fromStep(Effect.succeed((now: number) => {
+        times.push(now)
+        return Effect.succeed([undefined, Duration.zero] as [undefined, Duration.Duration])
+      }))
+      const { clock, pool } = yield* make({ recycle: RecyclePolicy.schedule(watch) })
+      yield* TestClock.adjust(50)
+      clock.wall = hour
+      yield* lease(pool)
+      clock.wall = 0
+      yield* TestClock.adjust(10)
+      yield* lease(pool)
+      assert.deepStrictEqual(times, [hour + 50, hour + 50, hour + 60])
+    }))
 
   // G9 too: with the same seed the same scenario gives the same trace, event by event.
   it.effect("G9: leaves the trace of a scenario as it is, to the last event", () =>

@@ -152,35 +152,41 @@ describe("interruption of a borrower", () => {
       assert.deepStrictEqual([source.attempts, stats.borrowed, stats.waited], [0, 0, 0])
     }))
 
-  it.effect("A11: 200 workers on one item all get on while 50 fibers borrow and give up in a loop", () =>
-    Effect.gen(function*() {
-      const source = new Source()
-      const scope = yield* Scope.make()
-      const pool = yield* Scope.provide(oneOf(source), scope)
-      let work = 0
-      const workers = yield* Effect.forEach(
-        Array.from({ length: 200 }),
-        () =>
-          Effect.forkChild(
-            Effect.repeat(pool.use(() => Effect.andThen(Effect.yieldNow, Effect.sync(() => void work++))), { times: 4 })
-          )
-      )
-      const quitters = yield* Effect.forEach(
-        Array.from({ length: 50 }),
-        () =>
-          Effect.forkChild(Effect.forever(Effect.gen(function*() {
-            const fiber = yield* Effect.forkChild(pool.use(() => Effect.void), { startImmediately: true })
-            yield* Effect.yieldNow
-            fiber.interruptUnsafe()
-          })))
-      )
-      yield* Fiber.awaitAll(workers)
-      assert.strictEqual(work, 1000)
-      yield* Fiber.interruptAll(quitters)
-      yield* books(source, pool)
-      yield* Scope.close(scope, Exit.void)
-      closedBooks(source)
-    }))
+  it.effect(
+    "A11: 200 workers on one item all get on while 50 fibers borrow and give up in a loop",
+    () =>
+      Effect.gen(function*() {
+        const source = new Source()
+        const scope = yield* Scope.make()
+        const pool = yield* Scope.provide(oneOf(source), scope)
+        let work = 0
+        const workers = yield* Effect.forEach(
+          Array.from({ length: 200 }),
+          () =>
+            Effect.forkChild(
+              Effect.repeat(pool.use(() => Effect.andThen(Effect.yieldNow, Effect.sync(() => void work++))), {
+                times: 4
+              })
+            )
+        )
+        const quitters = yield* Effect.forEach(
+          Array.from({ length: 50 }),
+          () =>
+            Effect.forkChild(Effect.forever(Effect.gen(function*() {
+              const fiber = yield* Effect.forkChild(pool.use(() => Effect.void), { startImmediately: true })
+              yield* Effect.yieldNow
+              fiber.interruptUnsafe()
+            })))
+        )
+        yield* Fiber.awaitAll(workers)
+        assert.strictEqual(work, 1000)
+        yield* Fiber.interruptAll(quitters)
+        yield* books(source, pool)
+        yield* Scope.close(scope, Exit.void)
+        closedBooks(source)
+      }),
+    30_000
+  )
 
   it.effect("A12: a borrower that cannot be interrupted waits for its time and no longer", () =>
     Effect.gen(function*() {

@@ -67,6 +67,15 @@ describe("what the model once found", () => {
     { do: "opens", go: "fail", always: false },
     { do: "get", kind: "use" }
   )
+  once(
+    "an item that is taken back before its borrower takes it up is not lent",
+    { tasks: "any" },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "release", of: 0, end: "ok", turns: 0 },
+    { do: "close", turns: 0 },
+    { do: "stall", millis: 30 }
+  )
   once("an eager pool is made though its fiber yields", { tasks: "any", maxOps: 11, min: 1, warm: "eager" })
   once(
     "an item that was spared when it was lent is due by idleness when it comes back",

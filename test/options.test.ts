@@ -1,8 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Fiber, Layer, Result, Schedule, Scope } from "effect"
-import { TestClock } from "effect/testing"
+import {
+  Cause,
+  Config,
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Result,
+  Schedule,
+  Scope
+} from "effect"
 import { PoolError, QueuePool, RecyclePolicy } from "effect-queuepool"
-import { settle, Source, type Thing } from "./kit/items.ts"
+import { TestClock } from "effect/testing"
+import { type Refused, settle, Source, type Thing } from "./kit/items.ts"
 import { record, told } from "./kit/observe.ts"
 
 const acquire = Effect.succeed(1)
@@ -392,17 +405,21 @@ describe("warm", () => {
       yield* settle
       yield* TestClock.adjust("30 seconds")
       const error = yield* Fiber.join(making)
-      assert.strictEqual(String(error), `PoolError: OpenTimeout: an item of "db" was not open within 30s`)
+      assert.strictEqual(error._tag, "PoolError")
+      assert.strictEqual(
+        (error as PoolError.PoolError).message,
+        `OpenTimeout: an item of "db" was not open within 30s`
+      )
     }))
 })
 
 describe("layers", () => {
-  class Tag extends Context.Service<Tag, QueuePool.QueuePool<Thing, unknown>>()("app/Things") {}
+  class Tag extends Context.Service<Tag, QueuePool.QueuePool<Thing, Refused>>()("app/Things") {}
 
   it.effect("layer provides the pool under its tag, named after it", () =>
     Effect.gen(function*() {
       const source = new Source()
-      const layer = QueuePool.layer(Tag, { acquire: source.acquire as Effect.Effect<Thing, unknown, Scope.Scope> })
+      const layer = QueuePool.layer(Tag, { acquire: source.acquire })
       const name = yield* Effect.provide(
         Effect.flatMap(Tag, (pool) => Effect.as(Effect.scoped(pool.get), pool.name)),
         layer
@@ -576,7 +593,10 @@ describe("the message of a PoolError", () => {
     assert.strictEqual(last({ code: 5 }), `{"code":5}`)
     assert.strictEqual(last(Object.create(null)), "{}")
     assert.strictEqual(last({ _tag: "Refused", url: "secret" }), "Refused")
-    assert.strictEqual(last(new PoolError.PoolError({ pool: "a", reason: new PoolError.Closed() })), `Closed: "a" is closed`)
+    assert.strictEqual(
+      last(new PoolError.PoolError({ pool: "a", reason: new PoolError.Closed() })),
+      `Closed: "a" is closed`
+    )
     assert.strictEqual(last(new TypeError()), "TypeError")
   })
 

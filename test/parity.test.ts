@@ -5,8 +5,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Random, Result, Scope } from "effect"
-import { TestClock } from "effect/testing"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import * as Fs from "node:fs"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { bent, BentClock, record, recycled } from "./kit/observe.ts"
@@ -255,6 +255,7 @@ describe("queuepool", () => {
       yield* TestClock.adjust("5 seconds")
       yield* settle
       assert.strictEqual(source.closed.length, 5)
+      source.closesOtherwise = "ok"
     }))
 
   it.effect("QP-D6: a wait has a time, can be given up, and is served in its turn", () =>

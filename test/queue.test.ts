@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, type Exit, Fiber } from "effect"
+import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import { PoolError, QueuePool } from "effect-queuepool"
 import { books, borrow, elapse, endings, several } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
@@ -124,5 +124,27 @@ describe("the queue", () => {
       yield* elapse(1000)
       assert.deepStrictEqual(timeoutOf(yield* Fiber.await(fiber)).oldestLease, { held: 1000, by: "nested" })
       yield* books(source, pool)
+    }))
+
+  it.effect("the oldest lease is found among equal items too, and in a huge pool among the first thousand", () =>
+    Effect.gen(function*() {
+      const pool = yield* QueuePool.make({ acquire: Effect.succeed("same"), max: 2, borrowTimeout: 100 })
+      const first = yield* borrow(pool).pipe(Effect.withSpan("first"))
+      yield* elapse(1)
+      const second = yield* borrow(pool)
+      const waiter = yield* borrow(pool)
+      yield* elapse(100)
+      assert.strictEqual(timeoutOf(waiter.fiber.pollUnsafe()).oldestLease?.by, "first")
+      yield* first.letGo
+      yield* second.letGo
+      const source = new Source()
+      const huge = yield* QueuePool.make({ acquire: source.acquire, max: 1001, borrowTimeout: 0, min: 1001 })
+      while ((yield* huge.stats).idle < 1001) yield* settle
+      const scope = yield* Scope.make()
+      yield* Effect.replicateEffect(Scope.provide(huge.get, scope), 1001)
+      yield* elapse(5)
+      assert.strictEqual(timeoutOf(yield* Effect.exit(huge.use(Effect.succeed))).oldestLease?.held, 5)
+      yield* Scope.close(scope, Exit.void)
+      yield* books(source, huge)
     }))
 })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Result, Schedule, Scope } from "effect"
-import { TestClock } from "effect/testing"
+import { Deferred, Duration, Effect, Exit, Fiber, Result, Schedule, Scheduler, Scope, Stream } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { bent, BentClock, logged, record, recycled, recycledAt } from "./kit/observe.ts"
 
@@ -171,6 +171,23 @@ describe("the cadence", () => {
       assert.isTrue(clock.sleeps.every(Number.isFinite))
     }))
 
+  it.effect("loses no tick and no deadline that come together, wherever the recycler yields", () =>
+    Effect.gen(function*() {
+      for (let ops = 3; ops <= 16; ops++) {
+        const { events, pool } = yield* Effect.provideService(
+          make({ sweep: "10 seconds", recycle: RecyclePolicy.age("9999 millis") }),
+          Scheduler.MaxOpsBeforeYield,
+          ops
+        )
+        yield* lease(pool)
+        const start = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+        yield* TestClock.adjust("30 seconds")
+        yield* settle
+        assert.deepStrictEqual(recycledAt(events), [start + 10_000])
+        assert.deepStrictEqual(swept(events), [start + 10_000, start + 20_000, start + 30_000])
+      }
+    }))
+
   it.effect("runs the time rules too, so that nothing is done twice", () =>
     Effect.gen(function*() {
       const { events, pool } = yield* make({ sweep: "7 seconds", recycle: RecyclePolicy.idle("10 seconds") })
@@ -243,6 +260,7 @@ describe("the end of the user's Schedule", () => {
       )
       // Nobody can have listened at that moment.
       assert.deepStrictEqual(yield* stops(throwing, "failed", 0), [])
+      assert.deepStrictEqual(yield* stops(Schedule.fromStep(Effect.die("no step at all")), "failed", 0), [])
     }))
 
   it.effect("that never comes, because a step hangs, stops no deadline", () =>
@@ -332,10 +350,38 @@ describe("the recycler survives", () => {
       }))
   }
 
+  for (const what of ["sweep", "sweepDue"] as const) {
+    it.effect(`a failure of its own in ${what}, and tries again`, () =>
+      logged((lines) =>
+        Effect.gen(function*() {
+          const { events, pool } = yield* make({
+            name: "db",
+            sweep: what === "sweep" ? "10 seconds" : undefined,
+            recycle: RecyclePolicy.idle("15 seconds")
+          })
+          const { state } = Reflect.get(pool, "pool") as { readonly state: Record<string, unknown> }
+          state[what] = () => {
+            delete state[what]
+            throw new Error("a bug of ours")
+          }
+          yield* lease(pool)
+          yield* TestClock.adjust("20 seconds")
+          yield* settle
+          assert.deepStrictEqual(lines.filter((line) => line.startsWith("Error")).length, 1)
+          assert.include(lines[0], `the recycler of pool "db" goes on after a failure`)
+          assert.deepStrictEqual(recycled(events), [[1, "idle"]])
+          yield* lease(pool)
+          yield* TestClock.adjust("20 seconds")
+          yield* settle
+          assert.strictEqual(recycled(events).length, 2)
+          assert.strictEqual(swept(events).length, what === "sweep" ? 3 : 0)
+        })
+      ))
+  }
+
   it.effect("a listener that dies", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* make({ recycle: RecyclePolicy.idle("10 seconds") })
-      const { Stream } = yield* Effect.promise(() => import("effect"))
       yield* Effect.forkScoped(Effect.exit(Stream.runForEach(pool.events, () => Effect.die("no"))))
       yield* settle
       yield* lease(pool)
@@ -627,6 +673,17 @@ describe("the pool that is swept", () => {
         [0, 0, 0, 0, 0, 0]
       )
       assert.strictEqual((yield* pool.stats).opened, 200)
+    }))
+
+  it.effect("E16: a limit that no item can meet makes no hot loop of opens", () =>
+    Effect.gen(function*() {
+      for (const recycle of [RecyclePolicy.age(0), RecyclePolicy.age(20)]) {
+        const { source } = yield* make({ min: 1, recycle })
+        yield* settle
+        for (let i = 0; i < 1000; i++) yield* TestClock.adjust(1)
+        assert.isAtLeast(source.attempts, 5)
+        assert.isAtMost(source.attempts, 13)
+      }
     }))
 
   it.effect("E16: a min that cannot be reached makes no hot loop", () =>

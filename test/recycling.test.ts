@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Cron, Duration, Effect, Exit, Fiber, Random, Result, Schedule, Scope } from "effect"
-import { TestClock } from "effect/testing"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import { type Outcome, settle, Source, type Thing } from "./kit/items.ts"
 import { bent, BentClock, record, recycled, recycledAt } from "./kit/observe.ts"
 
@@ -276,7 +276,7 @@ describe("idle", () => {
         assert.strictEqual(yield* lease(pool), warm)
         yield* TestClock.adjust("1 second")
       }
-      assert.deepStrictEqual(recycled(events).map(([item]) => item).sort(), [1, 2, 3].filter((item) => item !== warm))
+      assert.sameMembers(recycled(events).map(([item]) => item), [1, 2, 3].filter((item) => item !== warm))
     }))
 })
 
@@ -412,8 +412,8 @@ describe("failedWith others", () => {
         // A fourth was opened for whoever was left without.
         yield* TestClock.adjust("1 second")
         yield* settle
-        const taken = recycled(events).map(([item]) => item).sort()
-        assert.deepStrictEqual(taken, also === "all" ? [1, 2, 3] : [1, 2])
+        const taken = recycled(events).map(([item]) => item)
+        assert.sameMembers(taken, also === "all" ? [1, 2, 3] : [1, 2])
         const held = yield* Effect.forEach([other, third], Fiber.join)
         assert.isTrue(held.every(({ thing }) => !taken.includes(thing.id)))
         assert.strictEqual(source.peakLive <= 3, true)
@@ -534,6 +534,35 @@ describe("schedule", () => {
       yield* settle
       assert.deepStrictEqual(recycled(events), [[1, "schedule"]])
       assert.deepStrictEqual(source.closed, [1])
+    }))
+
+  it.effect("with an effectful step is not waited for when the item is to go anyway", () =>
+    Effect.gen(function*() {
+      const slow = Schedule.recurs(5).pipe(
+        Schedule.tap(({ attempt }) => attempt > 1 ? Effect.sleep(100) : Effect.void)
+      )
+      const { events, pool } = yield* make({ recycle: RecyclePolicy.schedule(slow) })
+      const held = yield* hold(pool)
+      yield* pool.invalidate(held.thing)
+      yield* held.end()
+      yield* settle
+      assert.deepStrictEqual(recycled(events), [[1, "invalidated"]])
+    }))
+
+  it.effect("with an effectful step leaves the other rules their say, also on other items", () =>
+    Effect.gen(function*() {
+      const slow = Schedule.recurs(5).pipe(
+        Schedule.tap(({ attempt }) => attempt > 1 ? Effect.sleep(100) : Effect.void)
+      )
+      const { events, pool } = yield* make({
+        recycle: [RecyclePolicy.schedule(slow), RecyclePolicy.failedWith(isLost, { also: "all", reason: "lost" })]
+      })
+      yield* openSome(pool, 3)
+      yield* TestClock.adjust(100)
+      yield* Effect.exit(pool.use(() => Effect.fail(new Lost())))
+      yield* TestClock.adjust(100)
+      yield* settle
+      assert.sameDeepMembers([...recycled(events)], [[1, "lost"], [2, "lost"], [3, "lost"]])
     }))
 
   it.effect("that fails recycles the item, and the borrower hears nothing", () =>
@@ -740,7 +769,7 @@ describe("check", () => {
       yield* TestClock.adjust("59 seconds")
       assert.deepStrictEqual(checked, [])
       const swept = yield* pool.sweep
-      assert.deepStrictEqual(checked.sort(), [1, 2, 3])
+      assert.sameMembers(checked, [1, 2, 3])
       assert.deepStrictEqual(swept, { examined: 3, recycled: [{ item: 2, reason: "check" }] })
       yield* settle
       assert.deepStrictEqual(recycled(events), [[2, "check"]])
@@ -868,7 +897,10 @@ describe("composed rules", () => {
   it.effect("mapInput lets a rule for one type serve another", () =>
     Effect.gen(function*() {
       const even = RecyclePolicy.when((usage: RecyclePolicy.Usage<number>) => usage.item % 2 === 0, "even")
-      const { events, pool } = yield* make({ max: 4, recycle: RecyclePolicy.mapInput(even, (thing: Thing) => thing.id) })
+      const { events, pool } = yield* make({
+        max: 4,
+        recycle: RecyclePolicy.mapInput(even, (thing: Thing) => thing.id)
+      })
       yield* openSome(pool, 4)
       yield* settle
       assert.sameDeepMembers([...recycled(events)], [[2, "even"], [4, "even"]])

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, Schedule, Scope } from "effect"
+import { Effect, Exit, Fiber, Logger, Schedule, type Scheduler, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { books, borrow, closedBooks, elapse, ending, endings, several } from "./kit/books.ts"
-import { settle, Source } from "./kit/items.ts"
+import { type Refused, settle, Source, type Thing } from "./kit/items.ts"
 
 // Several runtimes are what some of these are about.
 // @effect-diagnostics runEffectInsideEffect:off
@@ -57,7 +57,7 @@ describe("calls back into the pool", () => {
   it.effect("from a logger, in the step that abandons an item, see a pool that is whole", () =>
     Effect.gen(function*() {
       const source = new Source()
-      const around: { pool?: QueuePool.QueuePool<unknown, unknown> } = {}
+      const around: { pool?: QueuePool.QueuePool<Thing, Refused> } = {}
       const seen: Array<number> = []
       const logger = Logger.make(() => {
         const { closing, idle, max, opening, used } = Effect.runSync(around.pool!.stats)
@@ -82,7 +82,7 @@ describe("calls back into the pool", () => {
     Effect.gen(function*() {
       const source = new Source()
       const scope = yield* Scope.make()
-      const around: { pool?: QueuePool.QueuePool<unknown, unknown> } = {}
+      const around: { pool?: QueuePool.QueuePool<Thing, Refused> } = {}
       const endingOf: Array<string> = []
       const back = Effect.suspend(() => {
         const pool = around.pool!
@@ -96,6 +96,8 @@ describe("calls back into the pool", () => {
         QueuePool.make({
           acquire: source.acquire,
           max: 4,
+          // Those that are being checked come first in the pool's books.
+          order: "fifo",
           check: () => Effect.onInterrupt(Effect.never, () => Effect.asVoid(back)),
           checkAfter: 0
         }),
@@ -108,6 +110,29 @@ describe("calls back into the pool", () => {
       yield* settle
       assert.deepStrictEqual(endings(checking), ["Closed", "Closed"])
       assert.deepStrictEqual(endingOf, ["Closed", "Closed"])
+      closedBooks(source)
+    }))
+
+  it.effect("from a logger, as an item is closed under its borrower, may end that lease and others", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const scope = yield* Scope.make()
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => {
+        lines.push(String(message))
+        for (const fiber of fibers) fiber.interruptUnsafe()
+      })
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 3, drainTimeout: 1000 }).pipe(
+        Scope.provide(scope),
+        Effect.provide(Logger.layer([logger]))
+      )
+      for (const { fiber } of yield* several(3, pool)) fibers.push(fiber)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* elapse(1000)
+      assert.isDefined(closing.pollUnsafe())
+      const { closing: still, used } = yield* pool.stats
+      assert.deepStrictEqual({ still, used, lines: lines.length }, { still: 0, used: 0, lines: 3 })
       closedBooks(source)
     }))
 
@@ -132,11 +157,19 @@ describe("calls back into the pool", () => {
     }))
 })
 
+/** A scheduler that lets nothing run until it is told to: a runtime that has stalled. */
+class Stalled implements Scheduler.Scheduler {
+  readonly executionMode = "async"
+  readonly tasks: Array<() => void> = []
+  readonly shouldYield = () => false
+  readonly makeDispatcher = () => ({ scheduleTask: (task: () => void) => void this.tasks.push(task), flush: () => {} })
+}
+
 describe("odd moments", () => {
   it.effect("K3: a pool made by runSync works for everyone", () =>
     Effect.gen(function*() {
       const source = new Source()
-      const scope = Effect.runSync(Scope.make())
+      const scope = Scope.makeUnsafe()
       const pool = Effect.runSync(Scope.provide(QueuePool.make({ acquire: source.acquire, max: 2, min: 1 }), scope))
       const fibers = Array.from({ length: 50 }, () => Effect.runFork(pool.use(() => Effect.yieldNow)))
       yield* Fiber.awaitAll(fibers)
@@ -191,4 +224,32 @@ describe("odd moments", () => {
       yield* holder.letGo
       closedBooks(source)
     }))
+
+  for (const then of ["interrupted", "Closed"] as const) {
+    it.effect(`a borrower that stalls until its item was taken back has nothing to give, and ends ${then}`, () =>
+      Effect.gen(function*() {
+        const source = new Source()
+        const scope = yield* Scope.make()
+        const pool = yield* Scope.provide(
+          QueuePool.make({ acquire: source.acquire, max: 2, drainTimeout: 1000 }),
+          scope
+        )
+        const holders = yield* several(2, pool)
+        const scheduler = new Stalled()
+        const stalled = [
+          Effect.runFork(pool.use(() => Effect.die("used")), { scheduler }),
+          Effect.runFork(Effect.scoped(pool.get), { scheduler })
+        ]
+        for (const { letGo } of holders) yield* letGo
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* elapse(1000)
+        assert.isDefined(closing.pollUnsafe())
+        closedBooks(source)
+        if (then === "interrupted") { for (const fiber of stalled) fiber.interruptUnsafe() }
+        for (let task = scheduler.tasks.shift(); task !== undefined; task = scheduler.tasks.shift()) task()
+        assert.deepStrictEqual(stalled.map((fiber) => ending(fiber.pollUnsafe())), [then, then])
+        const { closed, used } = yield* pool.stats
+        assert.deepStrictEqual({ closed, used }, { closed: 2, used: 0 })
+      }))
+  }
 })

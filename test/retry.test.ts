@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Schedule, Scope } from "effect"
 import { PoolError, QueuePool } from "effect-queuepool"
-import { books, borrow, closedBooks, elapse, endings, several } from "./kit/books.ts"
+import { books, borrow, closedBooks, elapse, ending, endings, several, Watch } from "./kit/books.ts"
 import { Source } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
 
@@ -36,6 +36,30 @@ describe("the retry road", () => {
       assert.deepStrictEqual(borrowers.map(({ item }) => item !== undefined), Array.from({ length: 8 }, () => true))
       for (const { letGo } of borrowers) yield* letGo
       yield* books(source, pool)
+    }))
+
+  it.effect("B14: a thousand that wait in an outage cost no more opens, fibers and timers than one", () =>
+    Effect.gen(function*() {
+      for (const waiters of [1, 1000]) {
+        const source = new Source()
+        source.opensOtherwise = "fail"
+        const watch = new Watch()
+        const pool = yield* watch.around(
+          QueuePool.make({ acquire: source.acquire, max: 10, borrowTimeout: 10_000, retry: Schedule.spaced(100) })
+        )
+        const fibers = yield* Effect.forEach(
+          Array.from({ length: waiters }),
+          () => Effect.forkChild(pool.use(() => Effect.void))
+        )
+        yield* elapse(5000)
+        // Up to openConcurrency before the first has failed, and one for each step.
+        assert.isAtMost(source.attempts, 4 + 50)
+        // The recycler, and the one alarm of the pool.
+        assert.deepStrictEqual({ fibers: watch.fibers, timers: watch.timers }, { fibers: 2, timers: 1 })
+        yield* elapse(5000)
+        assert.isTrue(fibers.every((fiber) => ending(fiber.pollUnsafe()) === "BorrowTimeout"))
+        yield* books(source, pool)
+      }
     }))
 
   it.effect("B7: success sets the Schedule back to its start", () =>

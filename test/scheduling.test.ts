@@ -95,7 +95,7 @@ describe("turns, schedulers and contexts", () => {
         const pool = yield* QueuePool.make({
           acquire: source.acquire,
           max: 2,
-          check: () => Effect.void,
+          check: ({ id }) => Effect.succeed(id % 3 !== 0),
           checkAfter: 0,
           reset: () => Effect.void
         })

@@ -54,10 +54,16 @@ const table = {
   warm: oneOf("background", "lazy", "eager"),
   order: oneOf("lifo", "fifo"),
   borrowTimeout: duration(30_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
-  maxWaiters: number(Infinity, "a whole number from 0, or Infinity", (n) =>
-    n >= 0 && (Number.isInteger(n) || n === Infinity)),
-  openConcurrency: number(4, "a whole number from 1, or Infinity", (n) =>
-    n >= 1 && (Number.isInteger(n) || n === Infinity)),
+  maxWaiters: number(
+    Infinity,
+    "a whole number from 0, or Infinity",
+    (n) => n >= 0 && (Number.isInteger(n) || n === Infinity)
+  ),
+  openConcurrency: number(
+    4,
+    "a whole number from 1, or Infinity",
+    (n) => n >= 1 && (Number.isInteger(n) || n === Infinity)
+  ),
   openTimeout: duration(30_000, finite, isFinite),
   retry: some("a Schedule", Schedule.isSchedule),
   check: some("a function from the item to an Effect", isFunction),

@@ -124,8 +124,7 @@ export const partsOf = <R>(options: Options<R>): Effect.Effect<Parts<R>, PoolErr
     const all = { ...rest, check, checkAfter, acquire: Effect.void }
     return Effect.matchEffect(settingsOf(all, "PgQueuePool"), {
       onFailure: ({ pool, reason }) => {
-        const more = reason._tag === "InvalidOptions" ? reason.problems : []
-        const renamed = more.map(({ allowed, option, value }) => ({
+        const renamed = (reason as InvalidOptions).problems.map(({ allowed, option, value }) => ({
           option: names.get(option) ?? option,
           value,
           allowed

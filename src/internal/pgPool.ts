@@ -11,7 +11,6 @@ import { partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
 import { connector, Wire } from "./pgWire.ts"
-import type { Pool } from "./pool.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is
@@ -22,10 +21,6 @@ const glanceAfter = 2
 const maxGrace = 1000
 
 type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
-
-/** The machine below a pool: it takes the reason for which an item is recycled. */
-const machineOf = (pool: Sessions): Pool<PgConnection.PgConnection, SqlError, unknown> =>
-  (pool as unknown as { readonly pool: Pool<PgConnection.PgConnection, SqlError, unknown> }).pool
 
 /** How to make the pool, and what is then to be told of it. */
 export interface Plan<R> {
@@ -40,14 +35,13 @@ export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.
   const connect = connector(options)
   const grace = Math.min(maxGrace, closeTimeout / 2)
 
-  let machine: Pool<PgConnection.PgConnection, SqlError, unknown> | undefined
+  // Sessions can end before the pool is there: while it is warmed.
+  let pool: Sessions | undefined
+  const early = new Map<Session, string>()
+  const run = Effect.runSyncWith(yield* Effect.context())
   const doom: Doom = (session, reason) => {
-    const item = machine?.state.items.get(session)
-    if (item !== undefined) machine?.state.doom(item, reason, now())
-  }
-  const disconnected = (session: Session) => {
-    doom(session, "disconnected")
-    machine?.state.pump(now())
+    if (pool === undefined) early.set(session, reason)
+    else run(pool.invalidate(session, reason))
   }
 
   const acquire = Effect.gen(function*() {
@@ -55,16 +49,11 @@ export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.
     // Registered first, so that it runs after the driver's own.
     yield* Effect.addFinalizer(() => wire.close(grace))
     const raw = yield* PgConnection.make({ ...options, stream: wire.open })
-    const session = new Session(raw, options, wire)
-    wire.onLost = () => disconnected(session)
+    const session = new Session(raw, options, wire, now())
+    wire.onLost = () => doom(session, "disconnected")
     return session
   })
-
-  const idleFor = (session: Session): number => {
-    const item = machine?.state.items.get(session)
-    return item === undefined ? 0 : now() - Math.max(item.idleSince, session.provenAt)
-  }
-  const check = checkOf<R>(options.check, (session) => idleFor(session) >= checkAfter, now)
+  const check = checkOf<R>(options.check, checkAfter, now, doom)
   const reset = resetOf<R>(options.reset ?? "rollback", doom)
 
   return {
@@ -73,14 +62,15 @@ export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.
       acquire,
       check: (session) => check(session as Session),
       checkAfter: Math.min(glanceAfter, checkAfter),
-      reset: (session, exit) => reset(session as Session, exit) ?? Effect.void
-    },
-    watch: (pool) => {
-      machine = machineOf(pool)
-      // Those that ended while the pool was warmed.
-      for (const item of machine.state.each()) {
-        if (item.value instanceof Session && item.value.wire.dead) disconnected(item.value)
+      reset: (session, exit) => {
+        ;(session as Session).provenAt = now()
+        return reset(session as Session, exit) ?? Effect.void
       }
+    },
+    watch: (made) => {
+      pool = made
+      for (const [session, reason] of early) doom(session, reason)
+      early.clear()
     }
   }
 })

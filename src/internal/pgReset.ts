@@ -98,13 +98,14 @@ const turns = Effect.callback<void>((resume) => {
  */
 export const checkOf = <R>(
   ask: ((connection: PgConnection) => Effect.Effect<unknown, unknown, R>) | undefined,
-  isStale: (session: Session) => boolean,
-  now: () => number
+  checkAfter: number,
+  now: () => number,
+  doom: Doom
 ) =>
 (session: Session): Effect.Effect<unknown, unknown, R> =>
   Effect.flatMap(turns, () => {
-    // The pool knows already, and lends another one.
-    if (session.wire.dead || !isStale(session)) return Effect.void
+    if (session.wire.dead) doom(session, "disconnected")
+    if (session.wire.dead || now() - session.provenAt < checkAfter) return Effect.void
     return Effect.map(ask === undefined ? session.raw.query("") : ask(session), (answer) => {
       session.provenAt = now()
       return answer

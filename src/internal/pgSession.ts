@@ -109,11 +109,12 @@ export class Tracked implements Connection {
 }
 
 export class Session extends Tracked {
-  /** When an answer of the server last proved that it is there. */
-  provenAt = 0
+  /** When it was last opened, given back or checked. */
+  provenAt: number
 
-  constructor(raw: Connection, config: PgConnection.Config, wire: Wire) {
+  constructor(raw: Connection, config: PgConnection.Config, wire: Wire, openedAt: number) {
     super(raw, config, wire, new Ledger())
+    this.provenAt = openedAt
   }
 }
 

@@ -3,12 +3,11 @@
 // session's end at once, sees the cancel requests that the driver sends on side
 // connections, and leaves none behind.
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { toMillis } from "./options.ts"
 
 // The driver gives a cancel request 5 seconds and then destroys its connection.
 const cancelMillis = 4500
@@ -97,19 +96,18 @@ export class Wire {
 
 const ignore = (): void => {}
 
-const defaultKeepAlive = Duration.minutes(1)
+const defaultKeepAlive = 60_000
 
 /** Connects as the driver would, with TCP keepalive. */
 export const connector = (config: PgClientConfig): () => Duplex => {
   const { stream } = config
   if (stream !== undefined) return stream
-  const keepAlive = Duration.fromInput(config.keepAlive ?? defaultKeepAlive)
-  const initialDelay = Duration.toMillis(Option.getOrElse(keepAlive, () => defaultKeepAlive))
+  const keepAliveInitialDelay = toMillis(config.keepAlive) ?? defaultKeepAlive
   // The driver reads the settings too, and fails before it asks for a socket if they are wrong.
   return () => {
     const { host, path, port } = addressOf(config)
     return path === undefined
-      ? Net.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: initialDelay })
+      ? Net.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay })
       : Net.connect({ path })
   }
 }

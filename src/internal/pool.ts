@@ -13,7 +13,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { OpenTimeout, PoolError } from "../PoolError.ts"
+import { Closed, OpenTimeout, PoolError } from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import { Background, type Task } from "./background.ts"
@@ -146,7 +146,10 @@ export class Pool<A, E, R> {
     return Effect.onExitPrimitive(
       Effect.suspend(() => {
         const queued = borrower = this.state.enqueue(fiber)
-        return Effect.flatMap(this.wait(queued), () => this.leaseTo(scope, this.state.begin(queued)))
+        return Effect.flatMap(this.wait(queued), () => {
+          const item = this.state.begin(queued)
+          return item === undefined ? this.tooLate() : this.leaseTo(scope, item)
+        })
       }),
       () => borrower === undefined ? undefined : this.leave(borrower)
     )
@@ -161,9 +164,9 @@ export class Pool<A, E, R> {
           item = this.state.lend(fiber)
           if (item !== undefined) return f(item.value)
           const queued = borrower = this.state.enqueue(fiber)
-          return Effect.flatMap(this.wait(queued), () => {
+          return Effect.flatMap(this.wait(queued), (): Effect.Effect<B, E2 | PoolError, R2> => {
             item = this.state.begin(queued)
-            return f(item.value)
+            return item === undefined ? this.tooLate() : f(item.value)
           })
         }),
         (exit) =>
@@ -187,6 +190,10 @@ export class Pool<A, E, R> {
     return refusal._tag === "Pool"
       ? Exit.fail(this.error(refusal.reason))
       : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
+  }
+
+  private tooLate(): Exit.Exit<never, PoolError> {
+    return Exit.fail(this.error(new Closed()))
   }
 
   private leave(borrower: Borrower<A>): undefined {
@@ -431,11 +438,12 @@ export class Pool<A, E, R> {
 
   private readonly takenBack = (item: Item<A>): void => {
     const held = Math.round(this.background.now() - item.lentAt)
-    this.background.fork(Effect.logWarning(
+    const message =
       `item ${item.id} of pool "${this.settings.name}" is closed under "${
         holderName(item.holder!)
       }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
-    ))
+    // Not in this step: a logger may call back into the pool.
+    this.background.later(() => this.background.fork(Effect.logWarning(message)))
   }
 
   /** Every listener has its own buffer; a slow one loses the oldest events. */

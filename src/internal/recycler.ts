@@ -1,7 +1,7 @@
 // The background fiber. It sleeps until a rule's deadline or the next tick of the
 // `sweep` cadence, and nothing that fails inside ends it. Checks that a sweep
 // starts run beside it, so a hung one delays no deadline.
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -76,17 +76,20 @@ export class Recycler<A, R> {
         }
         if (!this.tick) return Effect.void
         this.tick = false
-        return Effect.andThen(Effect.sync(() => this.sweepNow(undefined)), next)
+        const sweep = Effect.exit(Effect.sync(() => this.sweepNow(undefined)))
+        return Effect.flatMap(sweep, (exit) => Effect.andThen(next, exit))
       })
     const forever = (next: Effect.Effect<void, never, R>) =>
       Effect.forever(Effect.flatMap(bell, () => Effect.catchCause(pass(next), (cause) => this.survive(cause))))
     if (cadence === undefined) return forever(Effect.void)
-    return Effect.flatMap(Schedule.toStep(cadence), (step) => {
-      const { clock, now } = this.background
-      // It starts as the wall clock's time and goes on monotonically.
-      const start = clock.currentTimeMillisUnsafe() - now()
-      const next = Effect.suspend(() =>
-        Pull.matchEffect(Effect.suspend(() => step(start + now(), undefined)), {
+    const { clock, now } = this.background
+    // The time of its steps starts as the wall clock's and goes on monotonically.
+    const start = clock.currentTimeMillisUnsafe() - now()
+    return Effect.flatMap(
+      Effect.cached(Schedule.toStep(cadence)),
+      (cached) => {
+        const step = Effect.flatMap(cached, (step) => step(start + now(), undefined))
+        const stepped = Pull.matchEffect(step, {
           onSuccess: ([, delay]) =>
             Effect.sync(() => {
               // A Schedule without a delay must not make the recycler spin.
@@ -96,11 +99,11 @@ export class Recycler<A, R> {
           onDone: () => this.ended(undefined),
           onFailure: (cause) => this.ended(cause)
         })
-      )
-      // Beside the recycler: a step that hangs must delay no deadline.
-      const beside = Effect.asVoid(Effect.forkChild(next, { startImmediately: true }))
-      return Effect.andThen(beside, forever(beside))
-    })
+        // Beside the recycler: a step that hangs must delay no deadline.
+        const beside = Effect.asVoid(Effect.forkChild(stepped, { startImmediately: true }))
+        return Effect.andThen(beside, forever(beside))
+      }
+    )
   }
 
   private ring(): void {
@@ -109,17 +112,18 @@ export class Recycler<A, R> {
     wake?.()
   }
 
+  // What was due is tried again, but not at once.
   private survive(cause: Cause.Cause<unknown>): Effect.Effect<void> {
-    return Cause.hasInterruptsOnly(cause)
-      ? Effect.interrupt
-      : Effect.logError(`the recycler of pool "${this.state.settings.name}" goes on after a failure`, cause)
+    this.dueAfter(this.background.now() + 1000)
+    return Effect.logError(`the recycler of pool "${this.state.settings.name}" goes on after a failure`, cause)
   }
 
   private ended(cause: Cause.Cause<unknown> | undefined): Effect.Effect<void> {
     const { settings } = this.state
     if (this.state.listening) this.state.tell({ _tag: "RecyclerEnded", cause }, this.background.now())
-    const message =
-      `the sweep Schedule of pool "${settings.name}" has ${cause === undefined ? "ended" : "failed"}: rules without a deadline are no longer run on idle items`
+    const message = `the sweep Schedule of pool "${settings.name}" has ${
+      cause === undefined ? "ended" : "failed"
+    }: rules without a deadline are no longer run on idle items`
     return cause === undefined ? Effect.logWarning(message) : Effect.logWarning(message, cause)
   }
 
@@ -146,15 +150,20 @@ export class Recycler<A, R> {
         if (verdict === undefined) continue
         running++
         state.takeForCheck(item)
-        this.tasks.set(item, this.background.run(verdict, this.checkTimeout, "a rule's check", (exit) => {
-          this.tasks.delete(item)
-          running--
-          const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
-          // The closing of the pool may have taken it meanwhile.
-          if (spoken !== undefined && item.status === "checking") recycled.push({ item: item.id, reason: spoken.reason })
-          state.wasChecked(item, undefined, spoken)
-          startNext()
-        }))
+        this.tasks.set(
+          item,
+          this.background.run(verdict, this.checkTimeout, "a rule's check", (exit) => {
+            this.tasks.delete(item)
+            running--
+            const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
+            // The closing of the pool may have taken it meanwhile.
+            if (spoken !== undefined && item.status === "checking") {
+              recycled.push({ item: item.id, reason: spoken.reason })
+            }
+            state.wasChecked(item, undefined, spoken)
+            startNext()
+          })
+        )
       }
       if (running === 0 && left.length === 0) finish()
     }

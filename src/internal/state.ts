@@ -242,7 +242,7 @@ export class PoolState<A, R> {
   private facts(now: number): Facts {
     let oldest: Item<A> | undefined
     let looked = 0
-    for (const item of this.items.values()) {
+    for (const item of twins(this.items.values())) {
       if (++looked > manyItems) break
       if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
     }
@@ -346,15 +346,20 @@ export class PoolState<A, R> {
     this.shell.wake(borrower)
   }
 
-  /** The borrower takes up the item that it was handed. Only now is it told: until then it may still leave without. */
-  begin(borrower: Borrower<A>): Item<A> {
+  /**
+   * The borrower takes up the item that it was handed, unless it was taken back
+   * meanwhile. Only now is it told: until then it may still leave without.
+   */
+  begin(borrower: Borrower<A>): Item<A> | undefined {
     const item = borrower.item!
+    const lent = item.status === "lent"
     borrower.begun = true
     if (this.listening) {
       const now = this.shell.now()
-      this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
+      if (lent) this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
+      else this.tellRefused("Closed", borrower, now)
     }
-    return item
+    return lent ? item : undefined
   }
 
   /** A reset has ended; `failed` is why the item cannot be kept. */
@@ -505,7 +510,7 @@ export class PoolState<A, R> {
   private holdRefill(): void {
     if (this.refillBlocked || this.settings.min === 0) return
     this.refillBlocked = true
-    this.shell.refill(this.failures)
+    this.shell.refill(Math.max(1, this.failures))
   }
 
   // An open succeeded: the source is well, and whatever was held back may go on.
@@ -523,7 +528,7 @@ export class PoolState<A, R> {
     if (item.status === "idle") {
       this.idle.remove(item)
       this.recycle(item, reason, now)
-    } else if (item.status !== "closing") {
+    } else {
       item.doom ??= reason
     }
   }
@@ -637,6 +642,8 @@ export class PoolState<A, R> {
 
   private out(item: Item<A>, verdict: Verdict, now: number): void {
     this.idle.remove(item)
+    // Nobody had the time to use it: a limit as short as that must not make opens run wild.
+    if (item.uses === 0 && now - item.openedAt < shortLife) this.holdRefill()
     this.recycle(item, verdict.reason, now)
   }
 
@@ -734,8 +741,8 @@ export class PoolState<A, R> {
   /** The drain timeout is over: lent items are closed under their borrowers. */
   takeBack(): void {
     const now = this.shell.now()
+    // All others were dealt with when the closing began.
     for (const item of this.each()) {
-      if (item.status !== "lent") continue
       const { holder, lentAt } = item
       if (this.listening) {
         this.tell({ _tag: "TakenBack", item: item.id, held: now - lentAt, by: holderName(holder!) }, now)
@@ -792,14 +799,9 @@ export class PoolState<A, R> {
     return this.waiters.size - (this.openings.size + this.checking - this.waiters.spare.size)
   }
 
-  *each(): IterableIterator<Item<A>> {
+  each(): Iterable<Item<A>> {
     // A copy, because what is done to one item can remove it and others.
-    for (const first of Array.from(this.items.values())) {
-      for (let item: Item<A> | undefined = first, next; item !== undefined; item = next) {
-        next = item.twin
-        yield item
-      }
-    }
+    return Array.from(twins(this.items.values()))
   }
 
   tell(told: Told, at: number): void {
@@ -815,6 +817,15 @@ type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
 
 // A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
 const manyItems = 1000
+
+function* twins<A>(items: Iterable<Item<A>>): Iterable<Item<A>> {
+  for (const first of items) {
+    for (let item: Item<A> | undefined = first; item !== undefined; item = item.twin) yield item
+  }
+}
+
+// Milliseconds. An item that a rule ends before is refilled with the delay of a failed open.
+const shortLife = 1000
 
 const isVerdict = (value: object): value is Verdict => "also" in value
 

@@ -9,9 +9,9 @@ type Event = PoolEvent.PoolEvent
 const legal: Record<string, ReadonlyArray<string>> = {
   Opening: ["Opened", "OpenFailed", "Closed", "CloseFailed", "Abandoned"],
   OpenFailed: ["Closed", "CloseFailed", "Abandoned"],
-  Opened: ["Borrowed", "Recycled", "CheckFailed"],
+  Opened: ["Borrowed", "TakenBack", "Recycled", "CheckFailed"],
   Borrowed: ["Returned", "Recycled", "TakenBack", "Borrowed", "CheckFailed"],
-  Returned: ["Borrowed", "Recycled", "CheckFailed", "ResetFailed"],
+  Returned: ["Borrowed", "TakenBack", "Recycled", "CheckFailed", "ResetFailed"],
   CheckFailed: ["Recycled"],
   ResetFailed: ["Recycled"],
   TakenBack: ["Recycled"],
@@ -120,7 +120,7 @@ export class Listener {
   private checkRecycled({ age, at, item, reason, uses }: Event & { readonly _tag: "Recycled" }): void {
     const { plan, world } = this
     if (age < at - (this.openedAt.get(item) ?? Infinity)) world.fail("events", `item ${item} is older than ${age}`)
-    const idle = at - (this.usedAt.get(item) ?? -Infinity)
+    const idle = this.leases.has(item) ? at - this.usedAt.get(item)! : age
     const early = (reason === "age" && age <= (plan.rules.includes("jitter") ? limits.age / 2 : limits.age)) ||
       (reason === "idle" && idle <= limits.idle) || (reason === "uses" && uses < limits.uses) ||
       (reason === "after" && age <= limits.after)

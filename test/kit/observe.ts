@@ -1,10 +1,10 @@
 /** What a test sees of a pool, and a clock that it can bend. */
+import type { PoolEvent, QueuePool } from "effect-queuepool"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Stream from "effect/Stream"
-import type { PoolEvent, QueuePool } from "effect-queuepool"
 import { settle } from "./items.ts"
 
 type Event = PoolEvent.PoolEvent
@@ -70,10 +70,12 @@ export const bent = <A, E, R>(effect: Effect.Effect<A, E, R>, clock: BentClock):
   Effect.provideService(effect, Clock.Clock, clock)
 
 /** Runs an effect with a logger that keeps the messages, each with its level before it. */
-export const logged = Effect.fnUntraced(function*<A, E, R>(f: (lines: ReadonlyArray<string>) => Effect.Effect<A, E, R>) {
-  const lines: Array<string> = []
-  const logger = Logger.make(({ logLevel, message }) => {
-    lines.push(`${logLevel} ${[message].flat().map(String).join(" ")}`)
-  })
-  return yield* Effect.provide(f(lines), Logger.layer([logger]))
-})
+export const logged = Effect.fnUntraced(
+  function*<A, E, R>(f: (lines: ReadonlyArray<string>) => Effect.Effect<A, E, R>) {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      lines.push(`${logLevel} ${[message].flat().map(String).join(" ")}`)
+    })
+    return yield* Effect.provide(f(lines), Logger.layer([logger]))
+  }
+)

@@ -43,7 +43,8 @@ describe("make", () => {
     expect(QueuePool.make({ acquire, warm: "lazy" })).type.toBe<Made<never>>()
     expect(QueuePool.make({ acquire, warm: "background" })).type.toBe<Made<never>>()
     expect(QueuePool.make({ acquire, warm: undefined })).type.toBe<Made<never>>()
-    expect(QueuePool.make({ acquire, warm: "lazy" as "lazy" | "eager" })).type.toBe<Made<"Refused">>()
+    const warm = undefined as unknown as "lazy" | "eager"
+    expect(QueuePool.make({ acquire, warm })).type.toBe<Made<"Refused">>()
     const options: QueuePool.Options<Db, "Refused", Scope.Scope> = { acquire }
     expect(QueuePool.make(options)).type.toBe<Made<"Refused">>()
   })
@@ -97,7 +98,10 @@ describe("make", () => {
     expect(QueuePool.make).type.toBeCallableWith({ acquire, recycle: [predicate, RecyclePolicy.failed] })
     expect(QueuePool.make).type.toBeCallableWith({ acquire, recycle: RecyclePolicy.age("1 hour") })
     expect(QueuePool.make).type.toBeCallableWith({ acquire, recycle: () => true })
-    expect(QueuePool.make).type.toBeCallableWith({ acquire, recycle: (usage: { readonly age: number }) => usage.age > 5 })
+    expect(QueuePool.make).type.toBeCallableWith({
+      acquire,
+      recycle: (usage: { readonly age: number }) => usage.age > 5
+    })
     expect(QueuePool.make).type.not.toBeCallableWith({
       acquire,
       recycle: (usage: RecyclePolicy.Usage<string>) => usage.item.length > 5
