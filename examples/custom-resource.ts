@@ -41,6 +41,7 @@ const answer = (worker: Worker, send?: string): Effect.Effect<string, WorkerDied
     }
     worker.on("message", onMessage)
     worker.on("exit", onExit)
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     if (send !== undefined) worker.postMessage(send)
     return Effect.sync(stop)
   })

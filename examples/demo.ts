@@ -116,11 +116,12 @@ const main = Effect.gen(function*() {
   const line = yield* Effect.forkScoped(progress)
   const ended = yield* Effect.forkScoped(trouble)
   // Each fiber finishes the transaction that it has begun, so that every outcome is known.
-  const teller = (fiber: number) => Effect.whileLoop({
-    while: () => ended.pollUnsafe() === undefined,
-    body: () => transact(fiber),
-    step: () => {}
-  })
+  const teller = (fiber: number) =>
+    Effect.whileLoop({
+      while: () => ended.pollUnsafe() === undefined,
+      body: () => transact(fiber),
+      step: () => {}
+    })
   yield* Effect.forEach(Array.from({ length: fibers }, (_, fiber) => fiber), teller, {
     concurrency: "unbounded",
     discard: true

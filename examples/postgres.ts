@@ -43,7 +43,9 @@ const program = Effect.gen(function*() {
 
   // The pool itself: lend a session, look at the counts, recycle what is stale.
   const pool = yield* PgQueuePool.PgQueuePool
-  const pid = yield* pool.use((session) => Effect.map(session.query("select pg_backend_pid() as pid"), ({ rows }) => rows[0]))
+  const pid = yield* pool.use((session) =>
+    Effect.map(session.query("select pg_backend_pid() as pid"), ({ rows }) => rows[0])
+  )
   yield* Console.log(pid)
   yield* pool.clear
   const { closed, idle, opened, recycled } = yield* pool.stats

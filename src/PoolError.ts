@@ -101,6 +101,15 @@ export class OpenTimeout extends Data.TaggedClass("OpenTimeout")<{
 }> {}
 
 /**
+ * The open that was for this borrower was interrupted, and not by the pool: its
+ * `acquire` interrupts itself.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class OpenInterrupted extends Data.TaggedClass("OpenInterrupted") {}
+
+/**
  * The pool was given options that it cannot work with; every one of them is
  * listed.
  *
@@ -117,7 +126,7 @@ export class InvalidOptions extends Data.TaggedClass("InvalidOptions")<{
  * @category errors
  * @since 1.0.0
  */
-export type Reason = BorrowTimeout | TooManyWaiters | Closed | OpenTimeout | InvalidOptions
+export type Reason = BorrowTimeout | TooManyWaiters | Closed | OpenTimeout | OpenInterrupted | InvalidOptions
 
 /**
  * The error of every pool operation that fails for the pool's own reasons. The
@@ -170,6 +179,8 @@ const describe = (pool: string, reason: Reason): string => {
       return `Closed: "${pool}" is closed`
     case "OpenTimeout":
       return `OpenTimeout: an item of "${pool}" was not open within ${duration(reason.openTimeout)}`
+    case "OpenInterrupted":
+      return `OpenInterrupted: opening an item of "${pool}" was interrupted, by its own doing`
     case "InvalidOptions":
       return `InvalidOptions: "${pool}" cannot be made: ${reason.problems.map(problem).join("; ")}`
   }

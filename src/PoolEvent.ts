@@ -54,7 +54,11 @@ export type PoolEvent =
     readonly reason: "BorrowTimeout" | "TooManyWaiters" | "Closed" | "OpenFailed" | "Interrupted"
     readonly waited: number
   })
-  | (Base & { readonly _tag: "CheckFailed" | "ResetFailed"; readonly item: number; readonly cause: Cause.Cause<unknown> })
+  | (Base & {
+    readonly _tag: "CheckFailed" | "ResetFailed"
+    readonly item: number
+    readonly cause: Cause.Cause<unknown>
+  })
   | (Base & {
     readonly _tag: "Recycled"
     readonly item: number

@@ -13,7 +13,7 @@ import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import { settingsOf } from "./internal/options.ts"
 import { type Effects, Pool } from "./internal/pool.ts"
 import { compile } from "./internal/rules.ts"
@@ -206,10 +206,15 @@ export interface Options<
   readonly checkTimeout?: Duration.Input | undefined
   /**
    * Run after an item came back and before anyone else gets it, with the `Exit` of
-   * the lease. When it fails, the item is recycled. Default: none.
+   * the lease. When it fails, the item is recycled. The function itself runs as
+   * part of the return; where it finds nothing to do it may give `undefined`, and
+   * the item is free at once. Default: none.
    */
   readonly reset?:
-    | ((item: NoInfer<A>, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown, unknown, RReset>)
+    | ((
+      item: NoInfer<A>,
+      exit: Exit.Exit<unknown, unknown>
+    ) => Effect.Effect<unknown, unknown, RReset> | undefined)
     | undefined
   /** Default: 5 seconds. */
   readonly resetTimeout?: Duration.Input | undefined
@@ -250,6 +255,7 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   readonly [TypeId]: typeof TypeId = TypeId
   readonly name: string
   readonly get: Effect.Effect<A, E | PoolError, Scope.Scope>
+  readonly use: QueuePool<A, E>["use"]
   readonly sweep: Effect.Effect<SweepResult>
   readonly events: Stream.Stream<PoolEvent>
   private readonly pool: Pool<A, E, R>
@@ -257,21 +263,17 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   constructor(pool: Pool<A, E, R>) {
     this.pool = pool
     this.name = pool.settings.name
-    this.get = pool.get
+    this.get = pool.borrowing.get
+    this.use = pool.borrowing.use
     this.sweep = pool.sweep
     this.events = pool.events
   }
 
-  use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return this.pool.use(f)
-  }
-
-  invalidate(item: A, reason = "invalidated"): Effect.Effect<void> {
-    return Effect.withFiber((fiber) => {
+  readonly invalidate = (item: A, reason = "invalidated"): Effect.Effect<void> =>
+    Effect.withFiber((fiber) => {
       this.pool.state.invalidate(item, reason, fiber)
       return Effect.void
     })
-  }
 
   readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.clear())
 
@@ -440,6 +442,7 @@ export interface ServiceClass<Self, Id extends string, A, E, LE, LR>
   readonly clear: Effect.Effect<void, never, Self>
   readonly sweep: Effect.Effect<SweepResult, never, Self>
   readonly stats: Effect.Effect<Stats, never, Self>
+  readonly events: Stream.Stream<PoolEvent, never, Self>
 }
 
 /**
@@ -501,6 +504,7 @@ export const Service = <Self>() =>
     invalidate: (item: A, reason?: string) => with_((pool) => pool.invalidate(item, reason)),
     clear: with_((pool) => pool.clear),
     sweep: with_((pool) => pool.sweep),
-    stats: with_((pool) => pool.stats)
+    stats: with_((pool) => pool.stats),
+    events: Stream.unwrap(Effect.map(Tag, (pool) => pool.events))
   }) as never
 }

@@ -4,7 +4,7 @@ import { Effect, Exit, Fiber, Redacted, Scope, Stream } from "effect"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { SqlClient } from "effect/sql"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
-import { ask, askPool, listen, makePool, type Sessions, until, untilStats } from "./kit/sessions.ts"
+import { ask, askPool, makePool, type Sessions, until, untilStats } from "./kit/sessions.ts"
 
 type Session = PgConnection.PgConnection
 type Run = Effect.Effect<unknown, unknown>
@@ -289,11 +289,12 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of ses
 
   it.effect("discard asks nothing of a session of which nobody asked anything", () =>
     Effect.gen(function*() {
-      const pool = yield* makePool({ max: 1, reset: "discard" })
-      const events = yield* listen(pool)
+      const pg = yield* EmbeddedPg
+      const pool = yield* makePool({ max: 1, reset: "discard", applicationName: "unasked" })
       yield* pool.use(() => Effect.void)
-      yield* untilStats(pool, ({ idle }) => idle === 1)
-      assert.deepStrictEqual(events.map((event) => event._tag).slice(-1), ["Returned"])
+      yield* untilStats(pool, ({ idle, returned }) => idle === 1 && returned === 1)
+      const rows = yield* pg.query("select query from pg_stat_activity where application_name = 'unasked'")
+      assert.deepStrictEqual(rows, [{ query: "" }])
     }))
 
   it.effect("the listener of a scope is gone with it, without any reset", () =>

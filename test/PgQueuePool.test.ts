@@ -6,7 +6,7 @@ import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { SqlClient } from "effect/sql"
 import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
-import { ask, askPool, listen, makePool, type Sessions, untilStats } from "./kit/sessions.ts"
+import { ask, askPool, listen, makePool, runs, type Sessions, until, untilStats } from "./kit/sessions.ts"
 
 type Options = PgQueuePool.Options
 
@@ -384,6 +384,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
         const first = yield* askPool(pool, "select pg_backend_pid()")
         yield* untilStats(pool, ({ idle }) => idle === 1)
         yield* pg.query("select pg_terminate_backend($1)", [first])
+        yield* until(Effect.sync(() => !runs(Number(first))))
         assert.notStrictEqual(yield* askPool(pool, "select pg_backend_pid()"), first)
         yield* untilStats(
           pool,

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
-import { TestClock } from "effect/testing"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import { settle, Source } from "./kit/items.ts"
 
 describe("QueuePool", () => {
@@ -45,7 +45,7 @@ describe("QueuePool", () => {
         yield* TestClock.adjust("5 seconds")
         const error = yield* Fiber.join(waiter)
         assert.strictEqual(error._tag === "PoolError" && error.reason._tag, "BorrowTimeout")
-        assert.include(String(error), "no item of \"db\" within 5s (1/1 lent")
+        assert.include(error._tag === "PoolError" ? error.message : "", "no item of \"db\" within 5s (1/1 lent")
       }))
     }))
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
+import { TestClock } from "effect/testing"
 import { books, borrow, closedBooks, elapse, ending, endings, several, Watch } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
 import { logged, record, told } from "./kit/observe.ts"
@@ -157,6 +158,8 @@ describe("the closing of an item", () => {
       yield* settle
       yield* pool.clear
       yield* settle
+      // Items that end unused, one generation after another, are refilled with a delay.
+      yield* TestClock.adjust("1 second")
       const { closing, idle, opening, used } = yield* pool.stats
       assert.deepStrictEqual({ closing, idle, opening, used }, { closing: 0, idle: 2, opening: 0, used: 0 })
     }))

@@ -216,7 +216,7 @@ describe("the events", () => {
         { _tag: "PoolClosing", pool: "db", at: 0 },
         { _tag: "BorrowFailed", pool: "db", at: 0, reason: "Closed", waited: 0 },
         { _tag: "TakenBack", pool: "db", item: 1, at: 2000, held: 2000, by: "GET /users" },
-        { _tag: "Recycled", pool: "db", item: 1, at: 2000, reason: "pool closed", age: 2000, uses: 0 },
+        { _tag: "Recycled", pool: "db", item: 1, at: 2000, reason: "taken back", age: 2000, uses: 0 },
         { _tag: "Closed", pool: "db", item: 1, at: 2000, took: 0 },
         { _tag: "PoolClosed", pool: "db", at: 2000 }
       ] as never)

@@ -659,7 +659,7 @@ describe("the pool that is swept", () => {
       yield* settle
       const inside = Reflect.get(pool, "pool") as {
         readonly state: {
-          readonly items: { readonly size: number }
+          readonly items: Iterable<unknown>
           readonly due: { readonly size: number }
           readonly idle: { readonly size: number }
           readonly openings: { readonly size: number }
@@ -669,7 +669,7 @@ describe("the pool that is swept", () => {
       }
       const { state, jobs, tasks } = inside
       assert.deepStrictEqual(
-        [state.items.size, state.due.size, state.idle.size, state.openings.size, tasks.size, jobs.size],
+        [Array.from(state.items).length, state.due.size, state.idle.size, state.openings.size, tasks.size, jobs.size],
         [0, 0, 0, 0, 0, 0]
       )
       assert.strictEqual((yield* pool.stats).opened, 200)

@@ -39,7 +39,12 @@ export class Background<R> {
    * Runs an effect in its own turn. `done` hears how it ended, or at the deadline
    * that it has not; it is then interrupted and nobody waits for it.
    */
-  run<A, E>(effect: Effect.Effect<A, E, R>, timeout: number, what: string, done: (exit: Exit.Exit<A, E | Cause.TimeoutError>) => void): Task {
+  run<A, E>(
+    effect: Effect.Effect<A, E, R>,
+    timeout: number,
+    what: string,
+    done: (exit: Exit.Exit<A, E | Cause.TimeoutError>) => void
+  ): Task {
     let over = false
     let fiber: Fiber.Fiber<A, E> | undefined
     const alarm: Alarm = this.alarms.make(() => {

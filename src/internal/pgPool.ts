@@ -64,7 +64,7 @@ export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.
       checkAfter: Math.min(glanceAfter, checkAfter),
       reset: (session, exit) => {
         ;(session as Session).provenAt = now()
-        return reset(session as Session, exit) ?? Effect.void
+        return reset(session as Session, exit)
       }
     },
     watch: (made) => {

@@ -10,20 +10,19 @@ import * as Pull from "effect/Pull"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Closed, OpenTimeout, PoolError } from "../PoolError.ts"
+import { OpenInterrupted, OpenTimeout, type PoolError } from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import { Background, type Task } from "./background.ts"
+import { Borrowing } from "./borrowing.ts"
 import { Closer, type Closing } from "./closer.ts"
-import { type Borrower, holderName, type Item, type Opening } from "./item.ts"
-import { addFinalizer } from "./lease.ts"
+import { holderName, type Item, type Opening } from "./item.ts"
 import type { Settings } from "./options.ts"
 import { Recycler } from "./recycler.ts"
 import type { Rules, Verdict } from "./rules.ts"
-import { type PendingVerdict, PoolState, type Shell } from "./state.ts"
+import { PoolState, type Shell, type Work } from "./state.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -31,7 +30,7 @@ type AnyExit = Exit.Exit<unknown, unknown>
 export interface Effects<A, E, R> {
   readonly acquire: Effect.Effect<A, E, R>
   readonly check: ((item: A) => Effect.Effect<unknown, unknown, R>) | undefined
-  readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined) | undefined
   readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
   readonly sweep: Schedule.Schedule<unknown, unknown, unknown, R> | Duration.Input | undefined
 }
@@ -52,6 +51,7 @@ interface Job {
 export class Pool<A, E, R> {
   readonly settings: Settings
   readonly state: PoolState<A, R>
+  readonly borrowing: Borrowing<A, E, R>
   readonly recycler: Recycler<A, R>
   private readonly rules: Rules<A, R>
   private readonly effects: Effects<A, E, R>
@@ -65,18 +65,14 @@ export class Pool<A, E, R> {
   private readonly retryAlarm: Alarm
   private readonly refillAlarm: Alarm
   private readonly drainAlarm: Alarm
-  /** How many outages are over. */
-  private outage = 0
   /** One copy of the retry Schedule for one outage. */
   private road: Step<E, R> | undefined
   /** The step of the retry Schedule that is under way. */
-  private retrying: Fiber.Fiber<void> | undefined = undefined
+  private retrying: Task | undefined = undefined
   private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
   private whenEmpty: (() => void) | undefined = undefined
   private empty = false
   private recyclerFiber: Fiber.Fiber<void> | undefined = undefined
-  private woken: Array<Borrower<A>> = []
-  private wokenBy: Scheduler.SchedulerDispatcher | undefined = undefined
 
   constructor(settings: Settings, effects: Effects<A, E, R>, rules: Rules<A, R>, context: Context.Context<R>) {
     this.settings = settings
@@ -92,10 +88,11 @@ export class Pool<A, E, R> {
       cancelOpen: this.cancelOpen,
       check: this.check,
       attempt: this.attempt,
+      cleaning: this.cleaning,
       reset: this.reset,
       stop: (item) => this.tasks.get(item)?.stop(),
       close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
-      wake: this.wake,
+      wake: (borrower) => this.borrowing.wake(borrower),
       deadline: (at) => {
         if (this.deadlineAlarm.slot < 0 || at < this.deadlineAlarm.dueAt) alarms.set(this.deadlineAlarm, at)
       },
@@ -127,107 +124,18 @@ export class Pool<A, E, R> {
       rules,
       shell
     )
-    this.closer = new Closer(background, settings.name, settings.closeTimeout, (id, took, how, cause) =>
-      this.state.gone(id, took, how, cause))
+    this.borrowing = new Borrowing(this.state)
+    this.closer = new Closer(
+      background,
+      settings.name,
+      settings.closeTimeout,
+      (id, took, how, cause) => this.state.gone(id, took, how, cause)
+    )
     this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
     this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.expire(now())))
     this.retryAlarm = alarms.make(() => this.state.retryNow())
     this.refillAlarm = alarms.make(() => this.state.refillNow())
     this.drainAlarm = alarms.make(() => this.state.takeBack())
-  }
-
-  // ---- borrowing
-
-  readonly get: Effect.Effect<A, E | PoolError, Scope.Scope> = Effect.withFiber((fiber) => {
-    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const item = this.state.lend(fiber)
-    if (item !== undefined) return this.leaseTo(scope, item)
-    let borrower: Borrower<A> | undefined
-    return Effect.onExitPrimitive(
-      Effect.suspend(() => {
-        const queued = borrower = this.state.enqueue(fiber)
-        return Effect.flatMap(this.wait(queued), () => {
-          const item = this.state.begin(queued)
-          return item === undefined ? this.tooLate() : this.leaseTo(scope, item)
-        })
-      }),
-      () => borrower === undefined ? undefined : this.leave(borrower)
-    )
-  })
-
-  use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.suspend(() => {
-      let item: Item<A> | undefined
-      let borrower: Borrower<A> | undefined
-      return Effect.onExitPrimitive(
-        Effect.withFiber((fiber): Effect.Effect<B, E | E2 | PoolError, R2> => {
-          item = this.state.lend(fiber)
-          if (item !== undefined) return f(item.value)
-          const queued = borrower = this.state.enqueue(fiber)
-          return Effect.flatMap(this.wait(queued), (): Effect.Effect<B, E2 | PoolError, R2> => {
-            item = this.state.begin(queued)
-            return item === undefined ? this.tooLate() : f(item.value)
-          })
-        }),
-        (exit) =>
-          item !== undefined ? item.giveBack(exit) : borrower === undefined ? undefined : this.leave(borrower)
-      )
-    })
-  }
-
-  // The end of a lease is set up before the pool is asked for anything: a fiber can
-  // be interrupted between any two of its operations, also between one that takes
-  // an item and one that would see to its return.
-  private wait(borrower: Borrower<A>): Effect.Effect<void, E | PoolError> {
-    return Effect.callback((resume) => {
-      if (borrower.settled) resume(this.outcome(borrower))
-      else borrower.resume = () => resume(this.outcome(borrower))
-    })
-  }
-
-  private outcome({ refusal }: Borrower<A>): Exit.Exit<void, E | PoolError> {
-    if (refusal === undefined) return Exit.void
-    return refusal._tag === "Pool"
-      ? Exit.fail(this.error(refusal.reason))
-      : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
-  }
-
-  private tooLate(): Exit.Exit<never, PoolError> {
-    return Exit.fail(this.error(new Closed()))
-  }
-
-  private leave(borrower: Borrower<A>): undefined {
-    if (!borrower.begun) this.state.abandon(borrower)
-  }
-
-  private leaseTo(scope: Scope.Scope, item: Item<A>): Effect.Effect<A> {
-    item.release ??= (exit) => {
-      item.giveBack(exit)
-      return Effect.void
-    }
-    // The scope is closed already: the lease ends at once.
-    if (!addFinalizer(scope, item.release)) item.giveBack(Exit.void)
-    return Effect.succeed(item.value)
-  }
-
-  // Borrowers that are woken in one step are resumed in one task of their own
-  // dispatcher: in their own turn, never on the stack of whoever woke them.
-  private readonly wake = (borrower: Borrower<A>): void => {
-    const dispatcher = borrower.holder.currentDispatcher
-    if (dispatcher === this.wokenBy) {
-      this.woken.push(borrower)
-      return
-    }
-    const batch = this.woken = [borrower]
-    this.wokenBy = dispatcher
-    dispatcher.scheduleTask(() => {
-      if (batch === this.woken) this.wokenBy = undefined
-      for (const one of batch) one.resume?.()
-    }, 0)
-  }
-
-  private error(reason: PoolError["reason"]): PoolError {
-    return new PoolError({ pool: this.settings.name, reason })
   }
 
   // ---- opening
@@ -261,9 +169,8 @@ export class Pool<A, E, R> {
     this.jobs.delete(opening)
     this.background.alarms.cancel(job.alarm)
     if (Exit.isSuccess(exit)) {
-      this.outage++
       this.road = undefined
-      this.retrying?.interruptUnsafe()
+      this.stopRetrying()
       this.background.alarms.cancel(this.retryAlarm)
       this.state.opened(opening, exit.value)
       this.warm()
@@ -272,16 +179,17 @@ export class Pool<A, E, R> {
     // What a failed acquire leaves in its scope is closed; until then it holds the slot.
     const leftover = job.scope.state._tag === "Open"
     if (leftover) this.closer.finish(this.closer.begin(opening.id), job.scope, exit)
-    this.openFailed(opening, exit.cause, leftover)
+    // A borrower must not believe that it was itself interrupted.
+    const cause = Cause.hasInterruptsOnly(exit.cause)
+      ? Cause.fail(this.borrowing.error(new OpenInterrupted()))
+      : exit.cause
+    this.openFailed(opening, cause, leftover)
   }
 
   private openTimedOut(opening: Opening, job: Job): void {
     this.giveUp(opening, job)
-    this.openFailed(
-      opening,
-      Cause.fail(this.error(new OpenTimeout({ openTimeout: this.settings.openTimeout }))) as Cause.Cause<E>,
-      true
-    )
+    const { openTimeout } = this.settings
+    this.openFailed(opening, Cause.fail(this.borrowing.error(new OpenTimeout({ openTimeout }))), true)
     job.fiber!.interruptUnsafe()
   }
 
@@ -301,20 +209,19 @@ export class Pool<A, E, R> {
     this.closer.finish(job.closing!, job.scope, exit)
   }
 
-  private openFailed(opening: Opening, cause: Cause.Cause<E>, leftover: boolean): void {
+  private openFailed(opening: Opening, cause: Cause.Cause<E | PoolError>, leftover: boolean): void {
     const retryable = cause.reasons.some(Cause.isFailReason)
     this.state.openFailed(opening, cause, retryable, leftover)
     if (!retryable || !this.state.settings.retries) this.warmFailed(cause)
   }
 
   private readonly retry = (cause: Cause.Cause<unknown>): void => {
-    const { background, outage } = this
-    const over = (why: Cause.Cause<unknown>) =>
-      Effect.sync(() => {
-        this.road = undefined
-        this.state.retryOver(why)
-        this.warmFailed(why as Cause.Cause<E>)
-      })
+    const { background } = this
+    const over = (why: Cause.Cause<unknown>): void => {
+      this.road = undefined
+      this.state.retryOver(why)
+      this.warmFailed(why as Cause.Cause<E | PoolError>)
+    }
     const error = (cause as Cause.Cause<E | PoolError>).reasons.find(Cause.isFailReason)!.error
     const next = Effect.flatMap(
       Effect.suspend(() =>
@@ -335,13 +242,21 @@ export class Pool<A, E, R> {
               if (this.state.listening) this.state.tell({ _tag: "Retrying", in: millis }, now)
               background.alarms.set(this.retryAlarm, now + millis)
             }),
-          onDone: () => over(cause),
-          onFailure: (failure) => over(Cause.combine(cause, failure))
+          onDone: () => Effect.sync(() => over(cause)),
+          onFailure: (failure) => Effect.sync(() => over(Cause.combine(cause, failure)))
         })
     )
-    background.later(() => {
-      if (outage === this.outage && !this.state.closed) this.retrying = background.fork(next)
+    const step = this.retrying = background.run(next, this.settings.openTimeout, "the retry Schedule", (exit) => {
+      if (this.retrying !== step) return
+      this.retrying = undefined
+      if (Exit.isFailure(exit)) over(Cause.combine(cause, exit.cause))
     })
+  }
+
+  private stopRetrying(): void {
+    const { retrying } = this
+    this.retrying = undefined
+    retrying?.stop()
   }
 
   // 100 ms, doubled to 5 s, jittered down by up to a fifth: as most pools that
@@ -356,34 +271,50 @@ export class Pool<A, E, R> {
   private readonly check = (item: Item<A>): void => {
     const { checkTimeout } = this.settings
     const check = Effect.scoped(Effect.suspend(() => this.effects.check!(item.value)))
-    this.tasks.set(item, this.background.run(check, checkTimeout, "the check", (exit) => {
-      this.tasks.delete(item)
-      const failed = Exit.isFailure(exit)
-        ? exit.cause
-        : exit.value === false
-        ? Cause.fail(new Error("the check returned false"))
-        : undefined
-      this.state.wasChecked(item, failed, undefined)
-    }))
+    this.tasks.set(
+      item,
+      this.background.run(check, checkTimeout, "the check", (exit) => {
+        this.tasks.delete(item)
+        const failed = Exit.isFailure(exit)
+          ? exit.cause
+          : exit.value === false
+          ? Cause.fail(new Error("the check returned false"))
+          : undefined
+        this.state.wasChecked(item, failed, undefined)
+      })
+    )
   }
 
-  private readonly attempt = (verdict: PendingVerdict<R>): Verdict | undefined | PendingVerdict<R> => {
+  private readonly attempt = (verdict: Work<R>): Verdict | undefined | Work<R> => {
     const fiber = this.background.fork(verdict)
     const exit = fiber.pollUnsafe()
-    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : Fiber.join(fiber)
+    if (exit !== undefined && Exit.isSuccess(exit)) return exit.value
+    return Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
   }
 
-  private readonly reset = (item: Item<A>, exit: AnyExit, verdict: PendingVerdict<R> | undefined): void => {
-    const { effects, settings } = this
-    const reset = Effect.scoped(Effect.suspend((): Effect.Effect<unknown, unknown, R> =>
-      effects.reset === undefined ? Effect.void : effects.reset(item.value, exit)
-    ))
-    const work = Effect.tap(verdict ?? Effect.undefined, (spoken) => spoken === undefined ? reset : Effect.void)
-    this.tasks.set(item, this.background.run(work, settings.resetTimeout, "the reset", (ended) => {
-      this.tasks.delete(item)
-      if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value)
-      else this.state.wasReset(item, ended.cause, undefined)
-    }))
+  private readonly cleaning = (item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined): Work<R> | undefined => {
+    const { reset } = this.effects
+    const clean = (): Work<R> | undefined => {
+      try {
+        const work = reset?.(item.value, exit)
+        return work && Effect.as(Effect.scoped(work), undefined)
+      } catch (defect) {
+        return Effect.die(defect)
+      }
+    }
+    if (verdict === undefined) return clean()
+    return Effect.flatMap(verdict, (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken))
+  }
+
+  private readonly reset = (item: Item<A>, work: Work<R>): void => {
+    this.tasks.set(
+      item,
+      this.background.run(work, this.settings.resetTimeout, "the reset", (ended) => {
+        this.tasks.delete(item)
+        if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value)
+        else this.state.wasReset(item, ended.cause, undefined)
+      })
+    )
   }
 
   // ---- the pool's own life
@@ -399,7 +330,7 @@ export class Pool<A, E, R> {
       : Schedule.spaced(sweep)
     this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
     this.state.lazy = warm === "lazy"
-    this.state.probing = warm === "eager" && min > 0
+    this.state.outage.probing = warm === "eager" && min > 0
     if (warm !== "eager" || min === 0) {
       this.state.pump(this.background.now())
       return Effect.void
@@ -417,7 +348,7 @@ export class Pool<A, E, R> {
     this.whenWarm = undefined
   }
 
-  private warmFailed(cause: Cause.Cause<E>): void {
+  private warmFailed(cause: Cause.Cause<E | PoolError>): void {
     this.whenWarm?.(Exit.failCause(cause))
     this.whenWarm = undefined
   }
@@ -431,17 +362,16 @@ export class Pool<A, E, R> {
       resume(Effect.void)
     }
     this.recyclerFiber?.interruptUnsafe()
-    this.retrying?.interruptUnsafe()
+    this.stopRetrying()
     this.state.close()
     if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
   })
 
   private readonly takenBack = (item: Item<A>): void => {
     const held = Math.round(this.background.now() - item.lentAt)
-    const message =
-      `item ${item.id} of pool "${this.settings.name}" is closed under "${
-        holderName(item.holder!)
-      }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
+    const message = `item ${item.id} of pool "${this.settings.name}" is closed under "${
+      holderName(item.holder!)
+    }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
     // Not in this step: a logger may call back into the pool.
     this.background.later(() => this.background.fork(Effect.logWarning(message)))
   }

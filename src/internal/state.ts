@@ -22,6 +22,7 @@
 //   or while an open may start;
 // - a waiter that is given an item or a refusal is woken in its own turn.
 import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { BorrowTimeout, Closed, type Counts, TooManyWaiters } from "../PoolError.ts"
@@ -29,6 +30,8 @@ import type { Base, PoolEvent } from "../PoolEvent.ts"
 import { Heap } from "./heap.ts"
 import { Idle } from "./idle.ts"
 import { Borrower, type Holder, holderName, Item, Opening, type Refusal } from "./item.ts"
+import { Outage } from "./outage.ts"
+import { Registry } from "./registry.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import { Waiters } from "./waiters.ts"
 
@@ -40,9 +43,15 @@ export interface Shell<A, R> {
   readonly cancelOpen: (opening: Opening) => void
   readonly check: (item: Item<A>) => void
   /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
-  readonly attempt: (verdict: PendingVerdict<R>) => Verdict | undefined | PendingVerdict<R>
-  /** Runs the rules' unfinished verdict, if any, and the reset, if the pool has one. */
-  readonly reset: (item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict<R> | undefined) => void
+  readonly attempt: (verdict: Work<R>) => Verdict | undefined | Work<R>
+  /** The reset, after a verdict that is still to come; undefined when there is nothing to do. */
+  readonly cleaning: (
+    item: Item<A>,
+    exit: Exit.Exit<unknown, unknown>,
+    verdict: Work<R> | undefined
+  ) => Work<R> | undefined
+  /** Runs it in the background; answers with `wasReset`. */
+  readonly reset: (item: Item<A>, work: Work<R>) => void
   /** Ends the check or reset that is under way; its outcome no longer matters. */
   readonly stop: (item: Item<A>) => void
   readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
@@ -74,8 +83,8 @@ export interface Settings {
   readonly retries: boolean
 }
 
-/** A verdict that a rule could not give at once; opaque here. */
-export type PendingVerdict<R> = Exclude<ReturnType<Rules<never, R>["atReturn"]>, Verdict | undefined>
+/** What cannot be done at once: a rule's verdict, a reset. Opaque here. */
+export type Work<R> = Effect.Effect<Verdict | undefined, unknown, R>
 
 /** An event without what all events have. */
 type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, keyof Base> : never : never
@@ -84,9 +93,9 @@ export class PoolState<A, R> {
   readonly settings: Settings
   readonly idle = new Idle<Item<A>>()
   readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
-  /** Every live item by its value; equal values hang on one another as twins. */
-  readonly items = new Map<unknown, Item<A>>()
+  readonly items = new Registry<A>()
   readonly openings = new Set<Opening>()
+  readonly outage = new Outage()
   /** Idle items by the time at which a rule may speak. */
   readonly due = new Heap<Item<A>>()
   lent = 0
@@ -97,11 +106,6 @@ export class PoolState<A, R> {
   listening = false
   /** No open starts but for a waiter. */
   lazy = false
-  /** One open at a time: a warm-up's first, or the probe of a retry. */
-  probing = false
-  /** That open, while it is under way. Those that began before it do not stand in for it. */
-  private probe: Opening | undefined = undefined
-  lastFailure: Cause.Cause<unknown> | undefined = undefined
   readonly totals = {
     opened: 0,
     openFailures: 0,
@@ -116,12 +120,6 @@ export class PoolState<A, R> {
   /** What counts as closing and never was an item: opens that were given up. */
   private readonly unopened = new Set<number>()
   private ids = 0
-  private round = 0
-  /** A retry's delay is running. */
-  private blocked = false
-  /** A refill's delay is running. */
-  private refillBlocked = false
-  private failures = 0
   private lastPutBack: Item<A> | undefined = undefined
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
@@ -242,14 +240,14 @@ export class PoolState<A, R> {
   private facts(now: number): Facts {
     let oldest: Item<A> | undefined
     let looked = 0
-    for (const item of twins(this.items.values())) {
+    for (const item of this.items) {
       if (++looked > manyItems) break
       if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
     }
     return {
       counts: this.counts(),
       oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest.holder!) },
-      lastFailure: this.lastFailure
+      lastFailure: this.outage.lastFailure
     }
   }
 
@@ -257,6 +255,14 @@ export class PoolState<A, R> {
     borrower.refusal = refusal
     if (this.listening) this.tellRefused(refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag, borrower, now)
     this.shell.wake(borrower)
+  }
+
+  private refuseAll(refusal: Refusal): void {
+    const now = this.shell.now()
+    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
+      this.waiters.leave(head)
+      this.refuse(head, refusal, now)
+    }
   }
 
   private lendTo(item: Item<A>, holder: Holder, now: number): void {
@@ -279,35 +285,35 @@ export class PoolState<A, R> {
     item.idleSince = now
     item.uses++
     item.exit = exit
+    this.outage.shortLives = 0
     this.totals.returned++
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - item.lentAt }, now)
+    let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
       // Asked of a doomed item too: the verdict may take others with it.
-      let verdict = rules.atReturn(item, now)
+      let verdict: Verdict | undefined | Work<R> = rules.atReturn(item, now)
       if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(verdict)
       if (verdict !== undefined) {
         if (isVerdict(verdict)) this.condemn(item, verdict, now)
-        else if (item.doom === undefined) return this.startReset(item, exit, verdict)
+        else pending = verdict
       }
     }
-    if (this.settings.resets && item.doom === undefined) return this.startReset(item, exit, undefined)
+    if (item.doom === undefined && (pending !== undefined || this.settings.resets)) {
+      item.status = "resetting"
+      const work = this.shell.cleaning(item, exit, pending)
+      if (work !== undefined) return this.shell.reset(item, work)
+    }
     this.settle(item, now, false)
     if (this.busy) this.pump(now)
-  }
-
-  private startReset(item: Item<A>, exit: Exit.Exit<unknown, unknown>, verdict: PendingVerdict<R> | undefined): void {
-    item.status = "resetting"
-    this.shell.reset(item, exit, verdict)
   }
 
   /** An item that counts as lent is free: to a waiter, to the idle list, or out. A proven one needs no check. */
   private settle(item: Item<A>, now: number, proven: boolean): void {
     this.lent--
     item.holder = undefined
-    if (item.doom !== undefined) {
-      this.recycle(item, item.doom, now)
-      return
-    }
+    if (item.doom !== undefined) return this.recycle(item, item.doom, now)
+    // An item must not keep what its last borrower made of it.
+    if (item.exit !== undefined && Exit.isSuccess(item.exit)) item.exit = Exit.void
     const { head } = this.waiters
     if (head === undefined) this.store(item, now)
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
@@ -414,9 +420,9 @@ export class PoolState<A, R> {
   // ---- opening
 
   private startOpen(now: number): void {
-    const opening = new Opening(++this.ids, now, this.round)
+    const opening = new Opening(++this.ids, now, this.outage.round)
     this.openings.add(opening)
-    if (this.probing) this.probe = opening
+    this.outage.began(opening)
     this.waiters.promise(opening)
     if (this.listening) this.tell({ _tag: "Opening", item: opening.id }, now)
     this.shell.open(opening)
@@ -435,11 +441,10 @@ export class PoolState<A, R> {
     this.openings.delete(opening)
     const now = this.shell.now()
     this.totals.opened++
-    this.mend()
+    this.outage.succeeded()
     this.waiters.settle(opening)
     item.doom = opening.doom
-    item.twin = this.items.get(item.value)
-    this.items.set(item.value, item)
+    this.items.add(item)
     if (this.rules.timed) item.dueAt = this.rules.nextDue(item, now, false)
     if (this.listening) this.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
     this.lent++
@@ -456,24 +461,17 @@ export class PoolState<A, R> {
   openFailed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
     this.openings.delete(opening)
     const now = this.shell.now()
-    if (this.probe === opening) this.probe = undefined
     if (leftover) {
       this.closing++
       this.unopened.add(opening.id)
     }
     this.totals.openFailures++
-    this.lastFailure = cause
     if (this.listening) this.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
     const waiter = opening.waiter as Borrower<A> | undefined
     this.waiters.settle(opening)
-    this.failures++
-    if (retryable && this.settings.retries) {
-      if (opening.round === this.round) {
-        this.round++
-        this.blocked = true
-        this.shell.retry(cause)
-      }
-    } else {
+    const retries = retryable && this.settings.retries
+    if (this.outage.failed(opening, cause, retries)) this.shell.retry(cause)
+    if (!retries) {
       this.holdRefill()
       if (waiter !== undefined) {
         this.waiters.leave(waiter)
@@ -485,58 +483,41 @@ export class PoolState<A, R> {
 
   /** The retry's delay is over: one open may try. */
   retryNow(): void {
-    this.blocked = false
-    this.probing = true
+    this.outage.resume()
     this.pump(this.shell.now())
   }
 
   /** The retry Schedule has ended: every waiter hears why. */
   retryOver(cause: Cause.Cause<unknown>): void {
-    const now = this.shell.now()
-    this.blocked = this.probing = false
+    this.outage.end()
     this.holdRefill()
-    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
-      this.waiters.leave(head)
-      this.refuse(head, { _tag: "Open", cause }, now)
-    }
-    this.pump(now)
+    this.refuseAll({ _tag: "Open", cause })
+    this.pump(this.shell.now())
   }
 
   refillNow(): void {
-    this.refillBlocked = false
+    this.outage.refillBlocked = false
     this.pump(this.shell.now())
   }
 
   private holdRefill(): void {
-    if (this.refillBlocked || this.settings.min === 0) return
-    this.refillBlocked = true
-    this.shell.refill(Math.max(1, this.failures))
-  }
-
-  // An open succeeded: the source is well, and whatever was held back may go on.
-  private mend(): void {
-    this.round++
-    this.failures = 0
-    this.blocked = this.probing = this.refillBlocked = false
-    this.probe = this.lastFailure = undefined
+    if (this.settings.min === 0) return
+    const failures = this.outage.holdRefill()
+    if (failures > 0) this.shell.refill(failures)
   }
 
   // ---- recycling
 
   /** Recycles the item now if it is idle, or when it comes back. */
   doom(item: Item<A>, reason: string, now: number): void {
-    if (item.status === "idle") {
-      this.idle.remove(item)
-      this.recycle(item, reason, now)
-    } else {
-      item.doom ??= reason
-    }
+    if (item.status === "idle") this.out(item, reason, now)
+    else item.doom ??= reason
   }
 
   private condemn(item: Item<A>, verdict: Verdict, now: number): void {
     item.doom ??= verdict.reason
     if (verdict.also === "none") return
-    for (const other of this.each()) {
+    for (const other of this.items.all()) {
       if (other !== item && (verdict.also === "all" || other.id < item.id)) this.doom(other, verdict.reason, now)
     }
     for (const opening of this.openings) {
@@ -546,30 +527,17 @@ export class PoolState<A, R> {
 
   /** The one way out. The item is in no list and no longer counts as idle or lent. */
   private recycle(item: Item<A>, reason: string, now: number): void {
-    const atReturn = item.status === "lent" && item.idleSince === now
+    const atReturn = item.uses > 0 && item.idleSince === now
     item.status = "closing"
     this.closing++
     this.due.remove(item)
     if (this.lastPutBack === item) this.lastPutBack = undefined
-    this.forget(item)
+    this.items.remove(item)
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
     if (this.listening) {
       this.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
     }
     this.shell.close(item.id, item.scope, atReturn && item.exit !== undefined ? item.exit : Exit.void)
-  }
-
-  private forget(item: Item<A>): void {
-    const first = this.items.get(item.value)
-    if (first === item) {
-      if (item.twin === undefined) this.items.delete(item.value)
-      else this.items.set(item.value, item.twin)
-    } else {
-      for (let twin = first; twin !== undefined; twin = twin.twin) {
-        if (twin.twin === item) twin.twin = item.twin
-      }
-    }
-    item.twin = undefined
   }
 
   /** What was closing is released, or abandoned. */
@@ -580,23 +548,17 @@ export class PoolState<A, R> {
     if (how === "Abandoned") this.totals.abandoned++
     else if (opened) this.totals.closed++
     if (this.listening) {
-      this.tell(how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took }, now)
+      this.tell(
+        how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took },
+        now
+      )
     }
     if (this.closed) this.quiesce()
     else this.pump(now)
   }
 
-  /** The item that a borrower means by this value: the one it holds, or else the one lent last. */
-  find(value: unknown, holder: Holder): Item<A> | undefined {
-    let best: Item<A> | undefined
-    for (let item = this.items.get(value); item !== undefined; item = item.twin) {
-      if (best === undefined || rank(item, holder) > rank(best, holder)) best = item
-    }
-    return best
-  }
-
   invalidate(value: unknown, reason: string, holder: Holder): void {
-    const item = this.find(value, holder)
+    const item = this.items.find(value, holder)
     if (item === undefined) return
     const now = this.shell.now()
     this.doom(item, reason, now)
@@ -607,7 +569,7 @@ export class PoolState<A, R> {
     if (this.closed) return
     const now = this.shell.now()
     if (this.listening) this.tell({ _tag: "Cleared" }, now)
-    for (const item of this.each()) this.doom(item, "cleared", now)
+    for (const item of this.items.all()) this.doom(item, "cleared", now)
     for (const opening of this.openings) opening.doom ??= "cleared"
     this.pump(now)
   }
@@ -628,7 +590,7 @@ export class PoolState<A, R> {
       if (now > item.dueAt) this.schedule(item, now)
       return false
     }
-    this.out(item, verdict, now)
+    this.out(item, verdict.reason, now)
     return true
   }
 
@@ -640,11 +602,13 @@ export class PoolState<A, R> {
     return true
   }
 
-  private out(item: Item<A>, verdict: Verdict, now: number): void {
+  private out(item: Item<A>, reason: string, now: number): void {
     this.idle.remove(item)
-    // Nobody had the time to use it: a limit as short as that must not make opens run wild.
-    if (item.uses === 0 && now - item.openedAt < shortLife) this.holdRefill()
-    this.recycle(item, verdict.reason, now)
+    // Nobody had the time to use it. A limit as short as that, or a server that ends
+    // what it is sent, must not make opens run wild.
+    if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.shortLives = 0
+    else if (++this.outage.shortLives > this.settings.min) this.holdRefill()
+    this.recycle(item, reason, now)
   }
 
   /** Sets the time at which a rule may speak against the item while it is idle. */
@@ -662,12 +626,12 @@ export class PoolState<A, R> {
   private unspare(now: number): void {
     this.spared = false
     // What is not idle now is scheduled anew when it is.
-    for (const item of this.each()) if (item.status !== "idle") this.due.remove(item)
+    for (const item of this.items.all()) if (item.status !== "idle") this.due.remove(item)
     for (let item = this.idle.coldest; item !== undefined;) {
       const next: Item<A> | undefined = item.warmer
       const verdict = this.rules.atSweep(item, now, this.spare)
       if (verdict === undefined) this.schedule(item, now)
-      else this.out(item, verdict, now)
+      else this.out(item, verdict.reason, now)
       item = next
     }
   }
@@ -682,7 +646,7 @@ export class PoolState<A, R> {
       }
       const verdict = this.rules.atSweep(item, now, this.spare)
       if (verdict === undefined) this.schedule(item, now)
-      else this.out(item, verdict, now)
+      else this.out(item, verdict.reason, now)
     }
     this.pump(now)
     return this.due.top === undefined ? Infinity : this.due.top.dueAt
@@ -697,7 +661,7 @@ export class PoolState<A, R> {
       const next: Item<A> | undefined = item.warmer
       const verdict = this.rules.atSweep(item, now, this.spare)
       if (verdict !== undefined) {
-        this.out(item, verdict, now)
+        this.out(item, verdict.reason, now)
         recycled.push({ item: item.id, reason: verdict.reason })
       }
       item = next
@@ -719,11 +683,7 @@ export class PoolState<A, R> {
     const now = this.shell.now()
     this.closed = true
     if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
-    const refusal: Refusal = { _tag: "Pool", reason: new Closed() }
-    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
-      this.waiters.leave(head)
-      this.refuse(head, refusal, now)
-    }
+    this.refuseAll({ _tag: "Pool", reason: new Closed() })
     for (const opening of this.openings) {
       this.openings.delete(opening)
       this.closing++
@@ -731,7 +691,7 @@ export class PoolState<A, R> {
       this.shell.cancelOpen(opening)
     }
     this.waiters.spare.clear()
-    for (const item of this.each()) {
+    for (const item of this.items.all()) {
       if (item.status === "checking" || item.status === "resetting") this.seize(item, "pool closed", now)
       else this.doom(item, "pool closed", now)
     }
@@ -742,12 +702,13 @@ export class PoolState<A, R> {
   takeBack(): void {
     const now = this.shell.now()
     // All others were dealt with when the closing began.
-    for (const item of this.each()) {
+    for (const item of this.items.all()) {
       const { holder, lentAt } = item
       if (this.listening) {
         this.tell({ _tag: "TakenBack", item: item.id, held: now - lentAt, by: holderName(holder!) }, now)
       }
       this.shell.takenBack(item)
+      item.doom = undefined
       this.seize(item, "taken back", now)
     }
   }
@@ -785,23 +746,17 @@ export class PoolState<A, R> {
       else this.handOver(item, waiters.head!, now)
     }
     while (waiters.bare !== undefined && this.mayOpen()) this.startOpen(now)
-    if (this.lazy || this.refillBlocked) return
+    if (this.lazy || this.outage.refillBlocked) return
     while (idle.size + this.lent + this.openings.size < settings.min && this.mayOpen()) this.startOpen(now)
   }
 
   private mayOpen(): boolean {
-    return !this.blocked && this.live < this.settings.max &&
-      this.openings.size < this.settings.openConcurrency && !(this.probing && this.probe !== undefined)
+    return this.outage.mayOpen && this.live < this.settings.max && this.openings.size < this.settings.openConcurrency
   }
 
   /** How many waiters have no supply. */
   private bare(): number {
     return this.waiters.size - (this.openings.size + this.checking - this.waiters.spare.size)
-  }
-
-  each(): Iterable<Item<A>> {
-    // A copy, because what is done to one item can remove it and others.
-    return Array.from(twins(this.items.values()))
   }
 
   tell(told: Told, at: number): void {
@@ -818,16 +773,7 @@ type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
 // A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
 const manyItems = 1000
 
-function* twins<A>(items: Iterable<Item<A>>): Iterable<Item<A>> {
-  for (const first of items) {
-    for (let item: Item<A> | undefined = first; item !== undefined; item = item.twin) yield item
-  }
-}
-
 // Milliseconds. An item that a rule ends before is refilled with the delay of a failed open.
 const shortLife = 1000
 
 const isVerdict = (value: object): value is Verdict => "also" in value
-
-const rank = (item: Item<unknown>, holder: Holder): number =>
-  item.status !== "lent" ? -1 : item.holder === holder ? Infinity : item.lentAt

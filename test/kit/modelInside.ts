@@ -10,11 +10,6 @@ import type { World } from "./world.ts"
 
 type AnyItem = Item<unknown>
 
-interface Held {
-  readonly blocked: boolean
-  readonly refillBlocked: boolean
-}
-
 export interface Inside {
   readonly state: PoolState<unknown, never>
   readonly deadlineAlarm: Alarms.Alarm
@@ -27,15 +22,7 @@ export interface Inside {
 export const insideOf = (pool: object): Inside => (pool as { readonly pool: Inside }).pool
 
 export const itemsOf = ({ state }: Inside): Array<AnyItem> => {
-  const items: Array<AnyItem> = []
-  for (let one of state.items.values()) {
-    for (;;) {
-      items.push(one)
-      if (one.twin === undefined) break
-      one = one.twin
-    }
-  }
-  return items
+  return Array.from(state.items)
 }
 
 export const waitersOf = ({ state }: Inside): Array<Borrower<unknown>> => {
@@ -102,7 +89,7 @@ export const checkStep = (inside: Inside, plan: Plan, world: World): void => {
 export const checkSettled = (inside: Inside, plan: Plan, world: World): void => {
   const { state } = inside
   const { idle, lent, openings, settings, waiters } = state
-  const { blocked, refillBlocked } = state as unknown as Held
+  const { blocked, probing, refillBlocked } = state.outage
   const { now } = world
   if (state.closed) return
   // A timer counts whole milliseconds.
@@ -112,7 +99,7 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
     world.fail("liveness", "the refill waits and nothing will end it")
   }
   const mayOpen = !blocked && state.live < plan.max &&
-    openings.size < (state.probing ? 1 : plan.openConcurrency)
+    openings.size < (probing ? 1 : plan.openConcurrency)
   if (waiters.bare !== undefined && mayOpen) world.fail("liveness", "a waiter without a supply while an open may start")
   if (
     idle.size + lent + openings.size < settings.min && mayOpen && !state.lazy && !refillBlocked

@@ -53,3 +53,12 @@ export const listen = (pool: Sessions): Effect.Effect<Array<PoolEvent.PoolEvent>
     yield* Effect.yieldNow
     return events
   })
+
+/** Whether a process is there still: a session is over when the process of its server is. */
+export const runs = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}

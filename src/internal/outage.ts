@@ -1,0 +1,68 @@
+// What a pool holds back while its source is ill. After a failed open with a
+// `retry` Schedule nothing opens until the Schedule's delay is over, and then one
+// open alone, the probe. A refill of `min` that nobody waits for has a delay of its
+// own. An open that succeeds ends all of it.
+import type * as Cause from "effect/Cause"
+import type { Opening } from "./item.ts"
+
+export class Outage {
+  lastFailure: Cause.Cause<unknown> | undefined = undefined
+  /** A retry's delay is running. */
+  blocked = false
+  /** A refill's delay is running. */
+  refillBlocked = false
+  /** One open at a time: a warm-up's first, or the probe of a retry. */
+  probing = false
+  /** That open, while it is under way. Those that began before it do not stand in for it. */
+  private probe: Opening | undefined = undefined
+  /** Of several opens that fail together, the first ends the round and the others count no more. */
+  round = 0
+  /** Items that ended soon after they were opened, one after another, and were never lent. */
+  shortLives = 0
+  /** Refills that came to nothing, one after another. */
+  private failures = 0
+
+  get mayOpen(): boolean {
+    return !this.blocked && !(this.probing && this.probe !== undefined)
+  }
+
+  began(opening: Opening): void {
+    if (this.probing) this.probe = opening
+  }
+
+  /** True when this failure is the one to be retried. */
+  failed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean): boolean {
+    this.lastFailure = cause
+    if (this.probe === opening) this.probe = undefined
+    if (!retryable || opening.round !== this.round) return false
+    this.round++
+    this.blocked = true
+    return true
+  }
+
+  succeeded(): void {
+    this.round++
+    // Of what use it is will be seen.
+    if (this.shortLives === 0) this.failures = 0
+    this.blocked = this.probing = this.refillBlocked = false
+    this.probe = this.lastFailure = undefined
+  }
+
+  /** The delay is over: one open may try. */
+  resume(): void {
+    this.blocked = false
+    this.probing = true
+  }
+
+  /** The Schedule is over: opens are free again. */
+  end(): void {
+    this.blocked = this.probing = false
+  }
+
+  /** Blocks the refill; how many have come to nothing in a row, or 0 when it is blocked already. */
+  holdRefill(): number {
+    if (this.refillBlocked) return 0
+    this.refillBlocked = true
+    return ++this.failures
+  }
+}
