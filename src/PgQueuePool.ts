@@ -29,6 +29,10 @@
  * asked over the network. What remains is an end that has not reached this machine
  * yet: it fails the first statement.
  *
+ * A statement that is interrupted is cancelled by a request on another connection.
+ * Where nobody can tell whether the server has seen that request, it could hit the
+ * next borrower: the session is recycled, with the reason `"cancel unconfirmed"`.
+ *
  * **What passes from one borrower to the next**
  *
  * | left behind | `"none"` | `"rollback"` (default) | `"discard"` |

@@ -260,7 +260,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("the hygiene of ses
         max: 1,
         reset: (session, exit) => {
           exits.push(Exit.isSuccess(exit))
-          return Effect.andThen(session.query("reset all"), session.query("begin"))
+          return run("reset all", "begin", "select txid_current()")(session)
         }
       })
       yield* pool.use((session) => session.query("set work_mem = '7MB'"))

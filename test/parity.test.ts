@@ -426,9 +426,12 @@ describe("psycopg2_pool", () => {
       yield* settle
       assert.deepStrictEqual(source.closed, [1])
       const { state } = Reflect.get(pool, "pool") as {
-        readonly state: { readonly items: Map<unknown, unknown>; readonly due: { readonly size: number } }
+        readonly state: {
+          readonly items: Iterable<unknown>
+          readonly sweeper: { readonly due: { readonly size: number } }
+        }
       }
-      assert.deepStrictEqual([Array.from(state.items).length, state.due.size], [1, 1])
+      assert.deepStrictEqual([Array.from(state.items).length, state.sweeper.due.size], [1, 1])
     }))
 
   it.effect("CP-T9: of three that came back the last is used again and again, and the cold two go", () =>

@@ -359,9 +359,10 @@ describe("the recycler survives", () => {
             sweep: what === "sweep" ? "10 seconds" : undefined,
             recycle: RecyclePolicy.idle("15 seconds")
           })
-          const { state } = Reflect.get(pool, "pool") as { readonly state: Record<string, unknown> }
-          state[what] = () => {
-            delete state[what]
+          const { sweeper } =
+            (Reflect.get(pool, "pool") as { readonly state: { readonly sweeper: Record<string, unknown> } }).state
+          sweeper[what] = () => {
+            delete sweeper[what]
             throw new Error("a bug of ours")
           }
           yield* lease(pool)
@@ -660,7 +661,7 @@ describe("the pool that is swept", () => {
       const inside = Reflect.get(pool, "pool") as {
         readonly state: {
           readonly items: Iterable<unknown>
-          readonly due: { readonly size: number }
+          readonly sweeper: { readonly due: { readonly size: number } }
           readonly idle: { readonly size: number }
           readonly openings: { readonly size: number }
         }
@@ -669,7 +670,14 @@ describe("the pool that is swept", () => {
       }
       const { state, jobs, tasks } = inside
       assert.deepStrictEqual(
-        [Array.from(state.items).length, state.due.size, state.idle.size, state.openings.size, tasks.size, jobs.size],
+        [
+          Array.from(state.items).length,
+          state.sweeper.due.size,
+          state.idle.size,
+          state.openings.size,
+          tasks.size,
+          jobs.size
+        ],
         [0, 0, 0, 0, 0, 0]
       )
       assert.strictEqual((yield* pool.stats).opened, 200)

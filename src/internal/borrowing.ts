@@ -54,7 +54,7 @@ export class Borrowing<A, E, R> {
   }
 
   enqueue(fiber: Holder): Borrower<A> {
-    return this.state.enqueue(fiber)
+    return this.state.queue.enter(fiber)
   }
 
   abandon(borrower: Borrower<A>): void {

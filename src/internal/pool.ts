@@ -23,6 +23,7 @@ import type { Settings } from "./options.ts"
 import { Recycler } from "./recycler.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import { PoolState, type Shell, type Work } from "./state.ts"
+import type { Swept } from "./sweeper.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -132,7 +133,7 @@ export class Pool<A, E, R> {
       (id, took, how, cause) => this.state.gone(id, took, how, cause)
     )
     this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
-    this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.expire(now())))
+    this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.queue.expire(now())))
     this.retryAlarm = alarms.make(() => this.state.retryNow())
     this.refillAlarm = alarms.make(() => this.state.refillNow())
     this.drainAlarm = alarms.make(() => this.state.takeBack())
@@ -394,7 +395,7 @@ export class Pool<A, E, R> {
     Stream.fromQueue
   ))
 
-  readonly sweep = Effect.callback<ReturnType<PoolState<A, R>["sweep"]>>((resume) =>
+  readonly sweep = Effect.callback<Swept>((resume) =>
     this.recycler.sweepNow((result) => resume(Effect.succeed(result)))
   )
 }

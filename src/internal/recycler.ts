@@ -12,8 +12,7 @@ import type { Background, Task } from "./background.ts"
 import type { Item } from "./item.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import type { PoolState } from "./state.ts"
-
-type SweepResult = ReturnType<PoolState<unknown, unknown>["sweep"]>
+import type { Swept } from "./sweeper.ts"
 
 type Cadence<R> = Schedule.Schedule<unknown, unknown, unknown, R>
 
@@ -71,7 +70,7 @@ export class Recycler<A, R> {
       Effect.suspend(() => {
         if (this.due) {
           this.due = false
-          const at = this.state.sweepDue(this.background.now())
+          const at = this.state.sweeper.sweepDue(this.background.now())
           if (at !== Infinity) this.dueAfter(at)
         }
         if (!this.tick) return Effect.void
@@ -128,9 +127,9 @@ export class Recycler<A, R> {
   }
 
   /** One pass over the idle items. `done` hears of it when the checks have ended too. */
-  sweepNow(done: ((result: SweepResult) => void) | undefined): void {
+  sweepNow(done: ((result: Swept) => void) | undefined): void {
     const { state } = this
-    const { examined, recycled } = state.sweep()
+    const { examined, recycled } = state.sweeper.sweep(this.background.now())
     const finish = () => {
       if (state.listening) state.tell({ _tag: "Swept", recycled: recycled.length }, this.background.now())
       done?.({ examined, recycled })
@@ -145,7 +144,7 @@ export class Recycler<A, R> {
         const item = left.pop()
         if (item === undefined) break
         const verdict = item.status === "idle" && !state.closed
-          ? this.rules.checkAtSweep(item, this.background.now(), state.spare)
+          ? this.rules.checkAtSweep(item, this.background.now(), state.sweeper.spare)
           : undefined
         if (verdict === undefined) continue
         running++

@@ -25,15 +25,15 @@ import type * as Cause from "effect/Cause"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { BorrowTimeout, Closed, type Counts, TooManyWaiters } from "../PoolError.ts"
+import { Closed, type Counts } from "../PoolError.ts"
 import type { Base, PoolEvent } from "../PoolEvent.ts"
-import { Heap } from "./heap.ts"
 import { Idle } from "./idle.ts"
-import { Borrower, type Holder, holderName, Item, Opening, type Refusal } from "./item.ts"
+import { type Borrower, type Holder, holderName, Item, Opening } from "./item.ts"
 import { Outage } from "./outage.ts"
+import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import type { Rules, Verdict } from "./rules.ts"
-import { Waiters } from "./waiters.ts"
+import { Sweeper } from "./sweeper.ts"
 
 /** What the state machine asks for. None of these may call back before it returns. */
 export interface Shell<A, R> {
@@ -92,12 +92,12 @@ type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, key
 export class PoolState<A, R> {
   readonly settings: Settings
   readonly idle = new Idle<Item<A>>()
-  readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
+  readonly queue: Queue<A, R>
+  readonly waiters: Queue<A, R>["waiters"]
   readonly items = new Registry<A>()
   readonly openings = new Set<Opening>()
   readonly outage = new Outage()
-  /** Idle items by the time at which a rule may speak. */
-  readonly due = new Heap<Item<A>>()
+  readonly sweeper: Sweeper<A, R>
   lent = 0
   closing = 0
   checking = 0
@@ -120,16 +120,14 @@ export class PoolState<A, R> {
   /** What counts as closing and never was an item: opens that were given up. */
   private readonly unopened = new Set<number>()
   private ids = 0
-  private lastPutBack: Item<A> | undefined = undefined
-  /** Some idle item is kept only because there are no more than `min`. */
-  private spared = false
-  private readonly rules: Rules<A, R>
   private readonly shell: Shell<A, R>
 
   constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>) {
     this.settings = settings
-    this.rules = rules
     this.shell = shell
+    this.queue = new Queue(this, shell)
+    this.waiters = this.queue.waiters
+    this.sweeper = new Sweeper(this, rules, shell.due)
   }
 
   get live(): number {
@@ -158,7 +156,7 @@ export class PoolState<A, R> {
       if (item === undefined) return undefined
       const now = this.shell.now()
       if (this.unproven(item, now)) return undefined
-      if (this.spoiled(item, now)) {
+      if (this.sweeper.spoiled(item, now)) {
         this.pump(now)
         continue
       }
@@ -169,100 +167,19 @@ export class PoolState<A, R> {
     }
   }
 
-  /** The slow path. The borrower may be settled already when this returns. */
-  enqueue(holder: Holder): Borrower<A> {
-    const now = this.shell.now()
-    const { borrowTimeout, maxWaiters } = this.settings
-    const borrower = new Borrower<A>(holder, now, now + borrowTimeout)
-    if (this.closed) {
-      this.refuse(borrower, { _tag: "Pool", reason: new Closed() }, now)
-      return borrower
-    }
-    this.lazy = false
-    this.totals.waited++
-    this.waiters.push(borrower)
-    this.pump(now)
-    if (!borrower.queued) return borrower
-    if (borrower.supply === undefined && this.bare() > maxWaiters) {
-      this.waiters.leave(borrower)
-      this.refuse(borrower, { _tag: "Pool", reason: new TooManyWaiters({ maxWaiters, counts: this.counts() }) }, now)
-    } else if (borrowTimeout === 0) {
-      this.timeOut(borrower, now, this.facts(now))
-    } else if (borrower.deadline !== Infinity) {
-      this.shell.deadline(this.waiters.head!.deadline)
-    }
-    return borrower
-  }
-
   /** The borrower is gone, whatever it waits for or was given. */
   abandon(borrower: Borrower<A>): void {
-    if (borrower.queued) {
-      this.waiters.leave(borrower)
-      if (this.listening) this.tellRefused("Interrupted", borrower, this.shell.now())
-      return
-    }
+    if (borrower.queued) return this.queue.leave(borrower)
     const { item } = borrower
     if (item === undefined || borrower.begun) return
     borrower.begun = true
     const now = this.shell.now()
-    if (this.listening) this.tellRefused("Interrupted", borrower, now)
+    if (this.listening) this.queue.tell("Interrupted", borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
     if (item.status !== "lent") return
     this.totals.borrowed--
     this.settle(item, now, false)
     this.pump(now)
-  }
-
-  /** Refuses every waiter whose time is over; the time at which the next one's is. */
-  expire(now: number): number {
-    let facts: Facts | undefined
-    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
-      if (head.deadline > now) return head.deadline
-      facts ??= this.facts(now)
-      this.timeOut(head, now, facts)
-    }
-    return Infinity
-  }
-
-  private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {
-    const { supply } = borrower
-    this.totals.timeouts++
-    this.waiters.leave(borrower)
-    const reason = new BorrowTimeout({
-      waited: now - borrower.since,
-      phase: supply === undefined ? "waiting" : supply instanceof Item ? "checking" : "opening",
-      ...facts
-    })
-    this.refuse(borrower, { _tag: "Pool", reason }, now)
-  }
-
-  // What a timeout tells beyond the borrower itself: ten thousand may time out in one step.
-  private facts(now: number): Facts {
-    let oldest: Item<A> | undefined
-    let looked = 0
-    for (const item of this.items) {
-      if (++looked > manyItems) break
-      if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
-    }
-    return {
-      counts: this.counts(),
-      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest.holder!) },
-      lastFailure: this.outage.lastFailure
-    }
-  }
-
-  private refuse(borrower: Borrower<A>, refusal: Refusal, now: number): void {
-    borrower.refusal = refusal
-    if (this.listening) this.tellRefused(refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag, borrower, now)
-    this.shell.wake(borrower)
-  }
-
-  private refuseAll(refusal: Refusal): void {
-    const now = this.shell.now()
-    for (let head = this.waiters.head; head !== undefined; head = this.waiters.head) {
-      this.waiters.leave(head)
-      this.refuse(head, refusal, now)
-    }
   }
 
   private lendTo(item: Item<A>, holder: Holder, now: number): void {
@@ -279,7 +196,7 @@ export class PoolState<A, R> {
   giveBack(item: Item<A>, exit: Exit.Exit<unknown, unknown>): void {
     // Its item may have been taken back already.
     if (item.status !== "lent") return
-    const { rules } = this
+    const { rules } = this.sweeper
     const now = this.shell.now()
     item.holder = undefined
     item.idleSince = now
@@ -315,34 +232,20 @@ export class PoolState<A, R> {
     // An item must not keep what its last borrower made of it.
     if (item.exit !== undefined && Exit.isSuccess(item.exit)) item.exit = Exit.void
     const { head } = this.waiters
-    if (head === undefined) this.store(item, now)
+    if (head === undefined) return this.store(item, now)
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
-    else if (
-      item.status !== "fresh" && (this.rules.lends || now > item.dueAt) && this.spokenAgainst(item, now)
-    ) return
+    const objection = item.status === "fresh" ? undefined : this.sweeper.objection(item, now)
+    if (objection !== undefined) this.recycle(item, objection, now)
     else if (!proven && this.unproven(item, now)) this.startCheck(item)
     else this.handOver(item, head, now)
   }
 
   private store(item: Item<A>, now: number): void {
-    if (item.status === "checking") this.putBack(item)
+    // A check changes nothing in the order of the idle items.
+    if (item.status === "checking") this.idle.putBack(item)
     else this.idle.push(item)
     item.status = "idle"
-    if (this.rules.timed && (item.slot < 0 || this.rules.hastens)) this.schedule(item, now)
-  }
-
-  // A check changes nothing in the order of the idle items. Those of a sweep come
-  // back in that order, so the search begins where the last one was put.
-  private putBack(item: Item<A>): void {
-    const { lastPutBack } = this
-    let after = lastPutBack?.linked === true && lastPutBack.idleSince <= item.idleSince ? lastPutBack : undefined
-    for (;;) {
-      const next: Item<A> | undefined = after === undefined ? this.idle.coldest : after.warmer
-      if (next === undefined || next.idleSince > item.idleSince) break
-      after = next
-    }
-    this.idle.insert(item, after)
-    this.lastPutBack = item
+    this.sweeper.watch(item, now)
   }
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
@@ -363,7 +266,7 @@ export class PoolState<A, R> {
     if (this.listening) {
       const now = this.shell.now()
       if (lent) this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
-      else this.tellRefused("Closed", borrower, now)
+      else this.queue.tell("Closed", borrower, now)
     }
     return lent ? item : undefined
   }
@@ -445,11 +348,11 @@ export class PoolState<A, R> {
     this.waiters.settle(opening)
     item.doom = opening.doom
     this.items.add(item)
-    if (this.rules.timed) item.dueAt = this.rules.nextDue(item, now, false)
+    this.sweeper.admit(item, now)
     if (this.listening) this.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
     this.lent++
     this.settle(item, now, true)
-    if (this.spared && this.idle.size + this.lent > this.settings.min) this.unspare(now)
+    this.sweeper.unspare(now)
     this.pump(now)
   }
 
@@ -475,7 +378,7 @@ export class PoolState<A, R> {
       this.holdRefill()
       if (waiter !== undefined) {
         this.waiters.leave(waiter)
-        this.refuse(waiter, { _tag: "Open", cause }, now)
+        this.queue.refuse(waiter, { _tag: "Open", cause }, now)
       }
     }
     this.pump(now)
@@ -491,8 +394,9 @@ export class PoolState<A, R> {
   retryOver(cause: Cause.Cause<unknown>): void {
     this.outage.end()
     this.holdRefill()
-    this.refuseAll({ _tag: "Open", cause })
-    this.pump(this.shell.now())
+    const now = this.shell.now()
+    this.queue.refuseAll({ _tag: "Open", cause }, now)
+    this.pump(now)
   }
 
   refillNow(): void {
@@ -530,8 +434,7 @@ export class PoolState<A, R> {
     const atReturn = item.uses > 0 && item.idleSince === now
     item.status = "closing"
     this.closing++
-    this.due.remove(item)
-    if (this.lastPutBack === item) this.lastPutBack = undefined
+    this.sweeper.forget(item)
     this.items.remove(item)
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
     if (this.listening) {
@@ -574,100 +477,14 @@ export class PoolState<A, R> {
     this.pump(now)
   }
 
-  // ---- sweeping
-
-  /** No more than `min` are open: the idle rules are silent. */
-  get spare(): boolean {
-    return this.idle.size + this.lent <= this.settings.min
-  }
-
-  /** True when a rule spoke against an idle item at lend: it is recycled. */
-  private spoiled(item: Item<A>, now: number): boolean {
-    // At the very bound the rules are asked: `schedule` may have set it to now.
-    if (!this.rules.lends && now < item.dueAt) return false
-    const verdict = this.rules.atLend(item, now, this.spare)
-    if (verdict === undefined) {
-      if (now > item.dueAt) this.schedule(item, now)
-      return false
-    }
-    this.out(item, verdict.reason, now)
-    return true
-  }
-
-  /** The same, on the way from one lease to the next: the item is in no list. */
-  private spokenAgainst(item: Item<A>, now: number): boolean {
-    const verdict = this.rules.atLend(item, now, true)
-    if (verdict === undefined) return false
-    this.recycle(item, verdict.reason, now)
-    return true
-  }
-
-  private out(item: Item<A>, reason: string, now: number): void {
+  /** An idle item is recycled. */
+  out(item: Item<A>, reason: string, now: number): void {
     this.idle.remove(item)
     // Nobody had the time to use it. A limit as short as that, or a server that ends
     // what it is sent, must not make opens run wild.
     if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.shortLives = 0
     else if (++this.outage.shortLives > this.settings.min) this.holdRefill()
     this.recycle(item, reason, now)
-  }
-
-  /** Sets the time at which a rule may speak against the item while it is idle. */
-  private schedule(item: Item<A>, now: number): void {
-    const { spare } = this
-    this.due.remove(item)
-    // Never before now: a bound that is past already would make the sweep spin.
-    item.dueAt = Math.max(now, this.rules.nextDue(item, now, spare))
-    if (spare && this.rules.idles) this.spared = true
-    if (item.dueAt === Infinity) return
-    this.due.push(item)
-    if (this.due.top === item) this.shell.due(item.dueAt)
-  }
-
-  private unspare(now: number): void {
-    this.spared = false
-    // What is not idle now is scheduled anew when it is.
-    for (const item of this.items.all()) if (item.status !== "idle") this.due.remove(item)
-    for (let item = this.idle.coldest; item !== undefined;) {
-      const next: Item<A> | undefined = item.warmer
-      const verdict = this.rules.atSweep(item, now, this.spare)
-      if (verdict === undefined) this.schedule(item, now)
-      else this.out(item, verdict.reason, now)
-      item = next
-    }
-  }
-
-  /** Recycles what is due by time alone; the time of the next. */
-  sweepDue(now: number): number {
-    for (let item = this.due.top; item !== undefined && item.dueAt < now; item = this.due.top) {
-      if (item.status !== "idle") {
-        // It comes back into the heap when it is idle again.
-        this.due.remove(item)
-        continue
-      }
-      const verdict = this.rules.atSweep(item, now, this.spare)
-      if (verdict === undefined) this.schedule(item, now)
-      else this.out(item, verdict.reason, now)
-    }
-    this.pump(now)
-    return this.due.top === undefined ? Infinity : this.due.top.dueAt
-  }
-
-  /** One pass over all idle items, the coldest first; returns what was recycled and why. */
-  sweep(): { readonly examined: number; readonly recycled: Array<{ readonly item: number; readonly reason: string }> } {
-    const now = this.shell.now()
-    const examined = this.idle.size
-    const recycled: Array<{ readonly item: number; readonly reason: string }> = []
-    for (let item = this.idle.coldest; item !== undefined;) {
-      const next: Item<A> | undefined = item.warmer
-      const verdict = this.rules.atSweep(item, now, this.spare)
-      if (verdict !== undefined) {
-        this.out(item, verdict.reason, now)
-        recycled.push({ item: item.id, reason: verdict.reason })
-      }
-      item = next
-    }
-    this.pump(now)
-    return { examined, recycled }
   }
 
   /** An idle item leaves the list for a sweep's check; a waiter without a supply gets it after. */
@@ -683,7 +500,7 @@ export class PoolState<A, R> {
     const now = this.shell.now()
     this.closed = true
     if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
-    this.refuseAll({ _tag: "Pool", reason: new Closed() })
+    this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
     for (const opening of this.openings) {
       this.openings.delete(opening)
       this.closing++
@@ -740,7 +557,7 @@ export class PoolState<A, R> {
     const { idle, settings, waiters } = this
     while (waiters.bare !== undefined && idle.size > 0) {
       const item = (settings.lifo ? idle.warmest : idle.coldest)!
-      if (this.spoiled(item, now)) continue
+      if (this.sweeper.spoiled(item, now)) continue
       idle.remove(item)
       if (this.unproven(item, now)) this.startCheck(item)
       else this.handOver(item, waiters.head!, now)
@@ -754,24 +571,10 @@ export class PoolState<A, R> {
     return this.outage.mayOpen && this.live < this.settings.max && this.openings.size < this.settings.openConcurrency
   }
 
-  /** How many waiters have no supply. */
-  private bare(): number {
-    return this.waiters.size - (this.openings.size + this.checking - this.waiters.spare.size)
-  }
-
   tell(told: Told, at: number): void {
     this.shell.emit({ ...told, pool: this.settings.name, at })
   }
-
-  private tellRefused(reason: string, borrower: Borrower<A>, now: number): void {
-    this.tell({ _tag: "BorrowFailed", reason, waited: now - borrower.since } as Told, now)
-  }
 }
-
-type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
-
-// A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
-const manyItems = 1000
 
 // Milliseconds. An item that a rule ends before is refilled with the delay of a failed open.
 const shortLife = 1000

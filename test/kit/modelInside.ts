@@ -112,7 +112,7 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
   for (const item of idleOf(inside)) {
     if (item.dueAt < Infinity && item.slot < 0) world.fail("due", `item ${item.id} is idle and not in the heap`)
   }
-  const { top } = state.due
+  const { top } = state.sweeper.due
   if (top !== undefined && !armed(inside.recycler.dueAlarm, top.dueAt + 1)) {
     world.fail("due", `an item is due after ${top.dueAt}, no alarm at ${now}`)
   }

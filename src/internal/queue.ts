@@ -1,0 +1,119 @@
+// Borrowers that could not be served at once: their turn, their deadline, and why
+// one of them goes without.
+import { BorrowTimeout, Closed, TooManyWaiters } from "../PoolError.ts"
+import { Borrower, type Holder, holderName, Item, type Opening, type Refusal } from "./item.ts"
+import type { PoolState, Shell } from "./state.ts"
+import { Waiters } from "./waiters.ts"
+
+type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
+
+// A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
+const manyItems = 1000
+
+export class Queue<A, R> {
+  readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
+  private readonly state: PoolState<A, R>
+  private readonly shell: Shell<A, R>
+
+  constructor(state: PoolState<A, R>, shell: Shell<A, R>) {
+    this.state = state
+    this.shell = shell
+  }
+
+  /** The borrower may be settled already when this returns. */
+  enter(holder: Holder): Borrower<A> {
+    const { shell, state, waiters } = this
+    const now = shell.now()
+    const { borrowTimeout, maxWaiters } = state.settings
+    const borrower = new Borrower<A>(holder, now, now + borrowTimeout)
+    if (state.closed) {
+      this.refuse(borrower, { _tag: "Pool", reason: new Closed() }, now)
+      return borrower
+    }
+    state.lazy = false
+    state.totals.waited++
+    waiters.push(borrower)
+    state.pump(now)
+    if (!borrower.queued) return borrower
+    if (borrower.supply === undefined && this.bare() > maxWaiters) {
+      waiters.leave(borrower)
+      const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
+      this.refuse(borrower, { _tag: "Pool", reason }, now)
+    } else if (borrowTimeout === 0) {
+      this.timeOut(borrower, now, this.facts(now))
+    } else if (borrower.deadline !== Infinity) {
+      shell.deadline(waiters.head!.deadline)
+    }
+    return borrower
+  }
+
+  /** How many waiters have no supply. */
+  private bare(): number {
+    const { checking, openings } = this.state
+    return this.waiters.size - (openings.size + checking - this.waiters.spare.size)
+  }
+
+  /** The borrower leaves by itself. */
+  leave(borrower: Borrower<A>): void {
+    this.waiters.leave(borrower)
+    if (this.state.listening) this.tell("Interrupted", borrower, this.shell.now())
+  }
+
+  /** Refuses every waiter whose time is over; the time at which the next one's is. */
+  expire(now: number): number {
+    let facts: Facts | undefined
+    for (let { head } = this.waiters; head !== undefined; head = this.waiters.head) {
+      if (head.deadline > now) return head.deadline
+      facts ??= this.facts(now)
+      this.timeOut(head, now, facts)
+    }
+    return Infinity
+  }
+
+  private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {
+    const { supply } = borrower
+    this.state.totals.timeouts++
+    this.waiters.leave(borrower)
+    const reason = new BorrowTimeout({
+      waited: now - borrower.since,
+      phase: supply === undefined ? "waiting" : supply instanceof Item ? "checking" : "opening",
+      ...facts
+    })
+    this.refuse(borrower, { _tag: "Pool", reason }, now)
+  }
+
+  // What a timeout tells beyond the borrower itself: ten thousand may time out in one step.
+  private facts(now: number): Facts {
+    let oldest: Item<A> | undefined
+    let looked = 0
+    for (const item of this.state.items) {
+      if (++looked > manyItems) break
+      if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
+    }
+    return {
+      counts: this.state.counts(),
+      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest.holder!) },
+      lastFailure: this.state.outage.lastFailure
+    }
+  }
+
+  /** The borrower, in the queue no more, hears that it goes without. */
+  refuse(borrower: Borrower<A>, refusal: Refusal, now: number): void {
+    borrower.refusal = refusal
+    if (this.state.listening) {
+      this.tell(refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag, borrower, now)
+    }
+    this.shell.wake(borrower)
+  }
+
+  refuseAll(refusal: Refusal, now: number): void {
+    for (let { head } = this.waiters; head !== undefined; head = this.waiters.head) {
+      this.waiters.leave(head)
+      this.refuse(head, refusal, now)
+    }
+  }
+
+  tell(reason: string, borrower: Borrower<A>, now: number): void {
+    this.state.tell({ _tag: "BorrowFailed", reason, waited: now - borrower.since } as never, now)
+  }
+}

@@ -1,0 +1,127 @@
+// The rules at work on idle items: at lend, at their deadlines, and in sweeps.
+import { Heap } from "./heap.ts"
+import type { Item } from "./item.ts"
+import type { Rules } from "./rules.ts"
+import type { PoolState } from "./state.ts"
+
+/** How many idle items a sweep looked at, and which it recycled and why. */
+export interface Swept {
+  readonly examined: number
+  readonly recycled: Array<{ readonly item: number; readonly reason: string }>
+}
+
+export class Sweeper<A, R> {
+  /** Idle items by the time at which a rule may speak. */
+  readonly due = new Heap<Item<A>>()
+  readonly rules: Rules<A, R>
+  private readonly state: PoolState<A, R>
+  private readonly dueAfter: (at: number) => void
+  /** Some idle item is kept only because there are no more than `min`. */
+  private spared = false
+
+  /** `dueAfter` hears of the earliest time at which a rule may speak. */
+  constructor(state: PoolState<A, R>, rules: Rules<A, R>, dueAfter: (at: number) => void) {
+    this.state = state
+    this.rules = rules
+    this.dueAfter = dueAfter
+  }
+
+  /** No more than `min` are open: the idle rules are silent. */
+  get spare(): boolean {
+    const { idle, lent, settings } = this.state
+    return idle.size + lent <= settings.min
+  }
+
+  /** True when a rule spoke against an idle item at lend: it is recycled. */
+  spoiled(item: Item<A>, now: number): boolean {
+    // At the very bound the rules are asked: `schedule` may have set it to now.
+    if (!this.rules.lends && now < item.dueAt) return false
+    const verdict = this.rules.atLend(item, now, this.spare)
+    if (verdict === undefined) {
+      if (now > item.dueAt) this.schedule(item, now)
+      return false
+    }
+    this.state.out(item, verdict.reason, now)
+    return true
+  }
+
+  /** Why an item may not go from one lease to the next. */
+  objection(item: Item<A>, now: number): string | undefined {
+    return this.rules.lends || now > item.dueAt ? this.rules.atLend(item, now, true)?.reason : undefined
+  }
+
+  /** The item was opened. */
+  admit(item: Item<A>, now: number): void {
+    if (this.rules.timed) item.dueAt = this.rules.nextDue(item, now, false)
+  }
+
+  /** The item is idle now. */
+  watch(item: Item<A>, now: number): void {
+    if (this.rules.timed && (item.slot < 0 || this.rules.hastens)) this.schedule(item, now)
+  }
+
+  forget(item: Item<A>): void {
+    this.due.remove(item)
+  }
+
+  /** Sets the time at which a rule may speak against the item while it is idle. */
+  private schedule(item: Item<A>, now: number): void {
+    const { due, rules, spare } = this
+    due.remove(item)
+    // Never before now: a bound that is past already would make the sweep spin.
+    item.dueAt = Math.max(now, rules.nextDue(item, now, spare))
+    if (spare && rules.idles) this.spared = true
+    if (item.dueAt === Infinity) return
+    due.push(item)
+    if (due.top === item) this.dueAfter(item.dueAt)
+  }
+
+  /** There may be more than `min` now: what was spared is looked at again. */
+  unspare(now: number): void {
+    if (!this.spared || this.spare) return
+    this.spared = false
+    // What is not idle now is scheduled anew when it is.
+    for (const item of this.state.items.all()) if (item.status !== "idle") this.due.remove(item)
+    this.each((item) => this.judge(item, now))
+  }
+
+  /** Recycles what is due by time alone; the time of the next. */
+  sweepDue(now: number): number {
+    const { due } = this
+    for (let item = due.top; item !== undefined && item.dueAt < now; item = due.top) {
+      // What is lent comes back into the heap when it is idle again.
+      if (item.status === "idle") this.judge(item, now)
+      else due.remove(item)
+    }
+    this.state.pump(now)
+    return due.top === undefined ? Infinity : due.top.dueAt
+  }
+
+  /** One pass over all idle items, the coldest first. */
+  sweep(now: number): Swept {
+    const examined = this.state.idle.size
+    const recycled: Swept["recycled"] = []
+    this.each((item) => {
+      const verdict = this.rules.atSweep(item, now, this.spare)
+      if (verdict === undefined) return
+      this.state.out(item, verdict.reason, now)
+      recycled.push({ item: item.id, reason: verdict.reason })
+    })
+    this.state.pump(now)
+    return { examined, recycled }
+  }
+
+  private judge(item: Item<A>, now: number): void {
+    const verdict = this.rules.atSweep(item, now, this.spare)
+    if (verdict === undefined) this.schedule(item, now)
+    else this.state.out(item, verdict.reason, now)
+  }
+
+  private each(look: (item: Item<A>) => void): void {
+    for (let item = this.state.idle.coldest; item !== undefined;) {
+      const next: Item<A> | undefined = item.warmer
+      look(item)
+      item = next
+    }
+  }
+}
