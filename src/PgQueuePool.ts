@@ -24,10 +24,11 @@
  *
  * A session whose connection ends is recycled at once, idle or lent, with the
  * reason `"disconnected"`; nobody has to borrow it first. A session that was idle
- * for a moment is lent only after the event loop has turned, so that an end that
- * came while the program was busy is seen; one that was idle for `checkAfter` is
- * asked over the network. What remains is an end that has not reached this machine
- * yet: it fails the first statement.
+ * for 2 milliseconds is lent only after the event loop has turned, so that an end
+ * that came while the program was busy is seen; one that was idle for `checkAfter`
+ * is asked over the network. What remains is an end that has not reached this
+ * machine yet, or that came within these 2 milliseconds: it fails the first
+ * statement.
  *
  * A statement that is interrupted is cancelled by a request on another connection.
  * Where nobody can tell whether the server has seen that request, it could hit the

@@ -88,6 +88,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
         const victims = yield* pids(pool, 5)
         yield* pg.killBackends({ applicationName: "killed" })
         yield* until(Effect.sync(() => !victims.some(runs)))
+        yield* Effect.sleep(5)
         const answers = yield* Effect.all(Array.from({ length: 10 }, () => askPool(pool, "select 1")), {
           concurrency: "unbounded"
         })
