@@ -219,11 +219,25 @@ const show = (value: unknown): string => {
   }
 }
 
+// What failed, and why: drivers wrap the errors of sockets and servers.
 const failure = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
+  const messages: Array<string> = []
+  let error: unknown = Cause.squash(cause)
+  for (let depth = 0; depth < 5 && error !== undefined && error !== null; depth++) {
+    const message = failureOf(error)
+    if (!messages.some((said) => said.includes(message))) messages.push(message)
+    error = causeOf(error)
+  }
+  return messages.join(": ")
+}
+
+const failureOf = (error: unknown): string => {
   if (error instanceof Error && error.message !== "") return error.message
   return hasProperty(error, "_tag") ? String(error._tag) : error instanceof Error ? error.name : show(error)
 }
+
+const causeOf = (error: unknown): unknown =>
+  hasProperty(error, "cause") ? error.cause : hasProperty(error, "reason") ? causeOf(error.reason) : undefined
 
 const duration = (millis: number): string =>
   millis < 1000 ? `${Math.round(millis)}ms` : `${Math.round(millis / 100) / 10}s`

@@ -480,7 +480,9 @@ export const interrupted: RecyclePolicy<unknown> = make("interrupted", { _tag: "
  * **Details**
  *
  * The predicate is asked before each lease, at each return and in each sweep, so
- * it must be quick. The reason is `"when"` if none is given.
+ * it must be quick. A new item serves the borrower that waits for it unasked, or a
+ * rule that refuses all would open without end. The reason is `"when"` if none is
+ * given.
  *
  * **Gotchas**
  *

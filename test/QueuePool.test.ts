@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber } from "effect"
+import { Effect, Exit, Fiber, Schedule } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { settle, Source } from "./kit/items.ts"
@@ -69,5 +69,77 @@ describe("QueuePool", () => {
       const exit = yield* Effect.exit(pool.use(() => Effect.void))
       assert.isTrue(Exit.isFailure(exit))
       assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
+    }))
+
+  it.effect("tells why the last open failed, down to the cause of its cause", () =>
+    Effect.gen(function*() {
+      const refused = new Error("failed to connect", { cause: new Error("connect ECONNREFUSED 127.0.0.1:1") })
+      const pool = yield* QueuePool.make({
+        acquire: Effect.fail(refused),
+        borrowTimeout: "1 second",
+        retry: Schedule.spaced("10 seconds")
+      })
+      const waiter = yield* Effect.forkChild(Effect.flip(pool.use(() => Effect.void)), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      const error = yield* Fiber.join(waiter)
+      assert.match(error.message, /; last open failed: failed to connect: connect ECONNREFUSED 127\.0\.0\.1:1\)$/)
+    }))
+
+  it.effect("tells a borrower of an acquire that interrupts itself, and does not interrupt it", () =>
+    Effect.gen(function*() {
+      const pool = yield* QueuePool.make({ acquire: Effect.interrupt, name: "db" })
+      const error = yield* Effect.flip(pool.use(() => Effect.void))
+      assert.strictEqual(error.reason._tag, "OpenInterrupted")
+      assert.strictEqual(
+        error.message,
+        "OpenInterrupted: opening an item of \"db\" was interrupted, by its own doing"
+      )
+    }))
+
+  it.effect("gives back at once what a reset finds clean", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const resets: Array<number> = []
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 1,
+        reset: (thing, exit) => Exit.isSuccess(exit) ? undefined : Effect.sync(() => resets.push(thing.id))
+      })
+      yield* pool.use(() => Effect.void)
+      assert.strictEqual((yield* pool.stats).idle, 1)
+      yield* Effect.exit(pool.use(() => Effect.fail("broken")))
+      assert.strictEqual((yield* pool.stats).used, 1)
+      yield* settle
+      assert.strictEqual((yield* pool.stats).idle, 1)
+      assert.deepStrictEqual(resets, [1])
+    }))
+
+  it.effect("recycles what a reset throws at", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        reset: () => {
+          throw new Error("a bug")
+        }
+      })
+      yield* pool.use(() => Effect.void)
+      yield* settle
+      assert.deepStrictEqual((yield* pool.stats).recycled, { "reset failed": 1 })
+    }))
+
+  it.effect("keeps nothing of what a lease succeeded with", () =>
+    Effect.gen(function*() {
+      const seen: Array<unknown> = []
+      const pool = yield* QueuePool.make({
+        acquire: Effect.succeed("item"),
+        recycle: (usage) => {
+          if (usage.moment === "lend") seen.push(usage.exit)
+          return false
+        }
+      })
+      yield* pool.use(() => Effect.succeed("a large result"))
+      yield* pool.use(() => Effect.void)
+      assert.deepStrictEqual(seen, [Exit.void])
     }))
 })
