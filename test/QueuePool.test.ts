@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Schedule } from "effect"
+import { Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { settle, Source } from "./kit/items.ts"
@@ -73,7 +73,10 @@ describe("QueuePool", () => {
 
   it.effect("tells why the last open failed, down to the cause of its cause", () =>
     Effect.gen(function*() {
-      const refused = new Error("failed to connect", { cause: new Error("connect ECONNREFUSED 127.0.0.1:1") })
+      // What the outer one says already is not said twice.
+      const system = new Error("ECONNREFUSED", { cause: null })
+      const socket = new Error("connect ECONNREFUSED 127.0.0.1:1", { cause: system })
+      const refused = new Error("failed to connect", { cause: socket })
       const pool = yield* QueuePool.make({
         acquire: Effect.fail(refused),
         borrowTimeout: "1 second",
@@ -141,5 +144,37 @@ describe("QueuePool", () => {
       yield* pool.use(() => Effect.succeed("a large result"))
       yield* pool.use(() => Effect.void)
       assert.deepStrictEqual(seen, [Exit.void])
+    }))
+
+  it.effect("hears of a retry Schedule that hangs after openTimeout", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      source.opens.push("fail")
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        openTimeout: "3 seconds",
+        retry: Schedule.tap(Schedule.spaced("1 second"), () => Effect.never)
+      })
+      const waiter = yield* Effect.forkChild(Effect.flip(pool.use(() => Effect.void)), { startImmediately: true })
+      yield* settle
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual((yield* Fiber.join(waiter))._tag, "Refused")
+      assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
+    }))
+
+  it.effect("tells its events by the service too", () =>
+    Effect.gen(function*() {
+      class Things extends QueuePool.Service<Things>()("test/Things", { acquire: new Source().acquire }) {}
+      const tags = yield* Effect.gen(function*() {
+        const events = yield* Things.events.pipe(
+          Stream.take(4),
+          Stream.map((event) => event._tag),
+          Stream.runCollect,
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* Things.useItem(() => Effect.void)
+        return yield* Fiber.join(events)
+      }).pipe(Effect.provide(Things.layer))
+      assert.deepStrictEqual(Array.from(tags), ["Opening", "Opened", "Borrowed", "Returned"])
     }))
 })

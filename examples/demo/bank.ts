@@ -5,7 +5,7 @@
 import { Effect, Random } from "effect"
 import { SqlClient } from "effect/sql"
 
-export const branches = 10
+const branches = 10
 const tellers = branches * 10
 const accounts = branches * 1000
 

@@ -34,7 +34,6 @@ export class Queue<A, R> {
     state.totals.waited++
     waiters.push(borrower)
     state.pump(now)
-    if (!borrower.queued) return borrower
     if (borrower.supply === undefined && this.bare() > maxWaiters) {
       waiters.leave(borrower)
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })

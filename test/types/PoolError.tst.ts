@@ -16,7 +16,7 @@ describe("PoolError", () => {
 
   it("has no reason but the listed", () => {
     expect<PoolError.Reason["_tag"]>().type.toBe<
-      "BorrowTimeout" | "TooManyWaiters" | "Closed" | "OpenTimeout" | "InvalidOptions"
+      "BorrowTimeout" | "TooManyWaiters" | "Closed" | "OpenTimeout" | "OpenInterrupted" | "InvalidOptions"
     >()
   })
 })
