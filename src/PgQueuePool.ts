@@ -378,15 +378,7 @@ export const defaultRetry: Schedule.Schedule<unknown, SqlError | PoolError> = in
  * @category errors
  * @since 1.0.0
  */
-export interface SqlState {
-  /** Five characters; a class is two of them and three stars. */
-  readonly state: string
-  readonly means: string
-  /** What happens to a session whose lease fails with it. */
-  readonly session: "keep" | "recycle" | "recycle, with older"
-  /** What happens to an open that fails with it. */
-  readonly opening: "retry" | "tell"
-}
+export interface SqlState extends internalErrors.Row {}
 
 /**
  * The table of SQLSTATEs in the module's documentation, as data. A state that is

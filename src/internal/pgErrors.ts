@@ -2,17 +2,26 @@
 import * as Cause from "effect/Cause"
 import { hasProperty } from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
-import type { SqlState } from "../PgQueuePool.ts"
 import type { PoolError } from "../PoolError.ts"
+
+export interface Row {
+  /** Five characters; a class is two of them and three stars. */
+  readonly state: string
+  readonly means: string
+  /** What happens to a session whose lease fails with it. */
+  readonly session: "keep" | "recycle" | "recycle, with older"
+  /** What happens to an open that fails with it. */
+  readonly opening: "retry" | "tell"
+}
 
 const row = (
   state: string,
   means: string,
-  session: SqlState["session"],
-  opening: SqlState["opening"]
-): SqlState => ({ state, means, session, opening })
+  session: Row["session"],
+  opening: Row["opening"]
+): Row => ({ state, means, session, opening })
 
-export const sqlStates: ReadonlyArray<SqlState> = [
+export const sqlStates: ReadonlyArray<Row> = [
   row("08***", "connection exception", "recycle", "retry"),
   row("08P01", "protocol violation", "recycle", "tell"),
   row("25006", "the server is read-only: it is a standby now", "recycle, with older", "tell"),
@@ -32,7 +41,7 @@ export const sqlStates: ReadonlyArray<SqlState> = [
 
 const byState = new Map(sqlStates.map((one) => [one.state, one]))
 
-const lookup = (state: string): SqlState | undefined => byState.get(state) ?? byState.get(`${state.slice(0, 2)}***`)
+const lookup = (state: string): Row | undefined => byState.get(state) ?? byState.get(`${state.slice(0, 2)}***`)
 
 /** What the server said, where an error or one of its causes is a server's answer. */
 interface Answer {
@@ -83,7 +92,7 @@ const endsSession = (error: unknown): boolean => {
   return lost
 }
 
-const verdict = ({ code }: Answer): SqlState["session"] => lookup(code)?.session ?? "keep"
+const verdict = ({ code }: Answer): Row["session"] => lookup(code)?.session ?? "keep"
 
 // Also defects: a rollback that cannot be sent is one.
 const some = (cause: Cause.Cause<unknown>, test: (error: unknown) => boolean): boolean =>

@@ -1,18 +1,26 @@
 // Takes the options of PgQueuePool apart: what is the driver's, what is the
 // pool's, and what the names of sql-pg's own pool mean for ours.
+import type { PgPoolConfig } from "@effect/sql-pg/PgClient"
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Options } from "../PgQueuePool.ts"
 import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
 import * as RecyclePolicy from "../RecyclePolicy.ts"
 import { settingsOf, toMillis } from "./options.ts"
 import { isDisconnect, isFailover, isTransient } from "./pgErrors.ts"
+import type { Level } from "./pgReset.ts"
 
 type Rule = RecyclePolicy.RecyclePolicy<unknown>
+
+/** What the user gives: the driver's settings and the pool's. */
+export interface Given<R>
+  extends PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "reset">
+{
+  readonly reset?: Level<R> | undefined
+}
 
 export const disconnectRules: ReadonlyArray<Rule> = [
   RecyclePolicy.failedWith(isDisconnect, { reason: "disconnected" }),
@@ -71,7 +79,7 @@ const limits = ["idleTimeout", "connectionTTL"] as const
 const levels = ["rollback", "discard", "none"] as const
 
 /** `recycle` and the two limits replace the default rules, but for those on lost sessions. */
-const rulesOf = <R>({ connectionTTL, idleTimeout, recycle }: Options<R>): RecyclePolicy.Input<PgConnection, R> => [
+const rulesOf = <R>({ connectionTTL, idleTimeout, recycle }: Given<R>): RecyclePolicy.Input<PgConnection, R> => [
   ...(recycle === undefined ? [] : [recycle].flat()),
   RecyclePolicy.idle(idleTimeout ?? (recycle === undefined ? "10 minutes" : "Infinity")),
   ageRule(connectionTTL ?? (recycle === undefined ? "30 minutes" : "Infinity")),
@@ -88,7 +96,7 @@ export interface Parts<R> {
 }
 
 /** The parts, or one error that names every wrong option. */
-export const partsOf = <R>(options: Options<R>): Effect.Effect<Parts<R>, PoolError> =>
+export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError> =>
   Effect.suspend(() => {
     const given = options as Readonly<Record<string, unknown>>
     const problems: Array<Problem> = []

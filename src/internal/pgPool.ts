@@ -4,10 +4,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Options } from "../PgQueuePool.ts"
 import type { PoolError } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
-import { partsOf } from "./pgOptions.ts"
+import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
 import { connector, Wire } from "./pgWire.ts"
@@ -28,7 +27,7 @@ export interface Plan<R> {
   readonly watch: (pool: Sessions) => void
 }
 
-export const plan = Effect.fnUntraced(function*<R>(options: Options<R>): Effect.fn.Return<Plan<R>, PoolError> {
+export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn.Return<Plan<R>, PoolError> {
   const { checkAfter, closeTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6

@@ -2,7 +2,7 @@
 // one of them goes without.
 import { BorrowTimeout, Closed, TooManyWaiters } from "../PoolError.ts"
 import { Borrower, type Holder, holderName, Item, type Opening, type Refusal } from "./item.ts"
-import type { PoolState, Shell } from "./state.ts"
+import type { Pooled } from "./pooled.ts"
 import { Waiters } from "./waiters.ts"
 
 type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
@@ -10,12 +10,19 @@ type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
 // A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
 const manyItems = 1000
 
-export class Queue<A, R> {
-  readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
-  private readonly state: PoolState<A, R>
-  private readonly shell: Shell<A, R>
+/** What the queue asks of the shell. */
+interface Caller<A> {
+  readonly now: () => number
+  readonly wake: (borrower: Borrower<A>) => void
+  readonly deadline: (at: number) => void
+}
 
-  constructor(state: PoolState<A, R>, shell: Shell<A, R>) {
+export class Queue<A> {
+  readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
+  private readonly state: Pooled<A>
+  private readonly shell: Caller<A>
+
+  constructor(state: Pooled<A>, shell: Caller<A>) {
     this.state = state
     this.shell = shell
   }

@@ -26,10 +26,11 @@ import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { Closed, type Counts } from "../PoolError.ts"
-import type { Base, PoolEvent } from "../PoolEvent.ts"
+import type { PoolEvent } from "../PoolEvent.ts"
 import { Idle } from "./idle.ts"
 import { type Borrower, type Holder, holderName, Item, Opening } from "./item.ts"
 import { Outage } from "./outage.ts"
+import type { Pooled, Settings, Told, Totals } from "./pooled.ts"
 import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import type { Rules, Verdict } from "./rules.ts"
@@ -69,31 +70,14 @@ export interface Shell<A, R> {
   readonly emit: (event: PoolEvent) => void
 }
 
-export interface Settings {
-  readonly name: string
-  readonly min: number
-  readonly max: number
-  readonly lifo: boolean
-  readonly borrowTimeout: number
-  readonly maxWaiters: number
-  readonly openConcurrency: number
-  /** Infinity when there is no check. */
-  readonly checkAfter: number
-  readonly resets: boolean
-  readonly retries: boolean
-}
-
 /** What cannot be done at once: a rule's verdict, a reset. Opaque here. */
 export type Work<R> = Effect.Effect<Verdict | undefined, unknown, R>
 
-/** An event without what all events have. */
-type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, keyof Base> : never : never
-
-export class PoolState<A, R> {
+export class PoolState<A, R> implements Pooled<A> {
   readonly settings: Settings
   readonly idle = new Idle<Item<A>>()
-  readonly queue: Queue<A, R>
-  readonly waiters: Queue<A, R>["waiters"]
+  readonly queue: Queue<A>
+  readonly waiters: Queue<A>["waiters"]
   readonly items = new Registry<A>()
   readonly openings = new Set<Opening>()
   readonly outage = new Outage()
@@ -104,9 +88,8 @@ export class PoolState<A, R> {
   closed = false
   /** Somebody listens to the events. */
   listening = false
-  /** No open starts but for a waiter. */
   lazy = false
-  readonly totals = {
+  readonly totals: Totals = {
     opened: 0,
     openFailures: 0,
     closed: 0,
@@ -477,7 +460,6 @@ export class PoolState<A, R> {
     this.pump(now)
   }
 
-  /** An idle item is recycled. */
   out(item: Item<A>, reason: string, now: number): void {
     this.idle.remove(item)
     // Nobody had the time to use it. A limit as short as that, or a server that ends
@@ -551,7 +533,6 @@ export class PoolState<A, R> {
     return this.waiters.bare !== undefined || this.idle.size + this.lent + this.openings.size < this.settings.min
   }
 
-  /** Gives every waiter its supply, as far as `max` and the limits on opening allow, and refills to `min`. */
   pump(now: number): void {
     if (this.closed) return
     const { idle, settings, waiters } = this

@@ -1,8 +1,8 @@
 // The rules at work on idle items: at lend, at their deadlines, and in sweeps.
 import { Heap } from "./heap.ts"
 import type { Item } from "./item.ts"
+import type { Pooled } from "./pooled.ts"
 import type { Rules } from "./rules.ts"
-import type { PoolState } from "./state.ts"
 
 /** How many idle items a sweep looked at, and which it recycled and why. */
 export interface Swept {
@@ -14,13 +14,13 @@ export class Sweeper<A, R> {
   /** Idle items by the time at which a rule may speak. */
   readonly due = new Heap<Item<A>>()
   readonly rules: Rules<A, R>
-  private readonly state: PoolState<A, R>
+  private readonly state: Pooled<A>
   private readonly dueAfter: (at: number) => void
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
 
   /** `dueAfter` hears of the earliest time at which a rule may speak. */
-  constructor(state: PoolState<A, R>, rules: Rules<A, R>, dueAfter: (at: number) => void) {
+  constructor(state: Pooled<A>, rules: Rules<A, R>, dueAfter: (at: number) => void) {
     this.state = state
     this.rules = rules
     this.dueAfter = dueAfter
