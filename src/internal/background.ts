@@ -17,12 +17,14 @@ export interface Task {
 export class Background<R> {
   readonly alarms: Alarms
   readonly clock: Clock.Clock
+  readonly scheduler: Scheduler.Scheduler
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private readonly runFork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
 
   constructor(context: Context.Context<R>) {
     this.clock = Context.get(context, Clock.Clock)
-    this.dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
+    this.scheduler = Context.get(context, Scheduler.Scheduler)
+    this.dispatcher = this.scheduler.makeDispatcher()
     this.runFork = Effect.runForkWith(context)
     this.alarms = new Alarms(this.clock, this.now, this.fork)
   }

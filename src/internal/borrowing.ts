@@ -9,9 +9,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Closed, PoolError } from "../PoolError.ts"
+import type { Background } from "./background.ts"
 import type { Borrower, Holder, Item } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import type { PoolState } from "./state.ts"
@@ -21,10 +21,11 @@ type AnyExit = Exit.Exit<unknown, unknown>
 export class Borrowing<A, E, R> {
   private readonly state: PoolState<A, R>
   private woken: Array<Borrower<A>> = []
-  private wokenBy: Scheduler.SchedulerDispatcher | undefined = undefined
+  private readonly background: Background<R>
 
-  constructor(state: PoolState<A, R>) {
+  constructor(state: PoolState<A, R>, background: Background<R>) {
     this.state = state
+    this.background = background
   }
 
   readonly get: Effect.Effect<A, E | PoolError, Scope.Scope> = Effect.withFiber((fiber) => {
@@ -84,20 +85,23 @@ export class Borrowing<A, E, R> {
     return new PoolError({ pool: this.state.settings.name, reason })
   }
 
-  // Borrowers that are woken in one step are resumed in one task of their own
-  // dispatcher: in their own turn, never on the stack of whoever woke them.
+  // A borrower is resumed in a turn of its own scheduler, never on the stack of
+  // whoever woke it. All that share the pool's are resumed in one task: every fiber
+  // has a dispatcher of its own, and a task in each would cost a turn of the event
+  // loop each.
   readonly wake = (borrower: Borrower<A>): void => {
-    const dispatcher = borrower.holder.currentDispatcher
-    if (dispatcher === this.wokenBy) {
-      this.woken.push(borrower)
-      return
+    const { holder } = borrower
+    if (holder.cache.scheduler !== this.background.scheduler) {
+      holder.currentDispatcher.scheduleTask(() => borrower.resume?.(), 0)
+    } else if (this.woken.push(borrower) === 1) {
+      this.background.later(this.resume)
     }
-    const batch = this.woken = [borrower]
-    this.wokenBy = dispatcher
-    dispatcher.scheduleTask(() => {
-      if (batch === this.woken) this.wokenBy = undefined
-      for (const one of batch) one.resume?.()
-    }, 0)
+  }
+
+  private readonly resume = (): void => {
+    const { woken } = this
+    this.woken = []
+    for (const borrower of woken) borrower.resume?.()
   }
 }
 

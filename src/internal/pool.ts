@@ -125,7 +125,7 @@ export class Pool<A, E, R> {
       rules,
       shell
     )
-    this.borrowing = new Borrowing(this.state)
+    this.borrowing = new Borrowing(this.state, background)
     this.closer = new Closer(
       background,
       settings.name,
