@@ -15,7 +15,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { settingsOf } from "./internal/options.ts"
-import { type Effects, Pool } from "./internal/pool.ts"
+import { type Effects, Pool, register } from "./internal/pool.ts"
 import { compile } from "./internal/rules.ts"
 import type { Counts, PoolError } from "./PoolError.ts"
 import type { PoolEvent } from "./PoolEvent.ts"
@@ -108,6 +108,8 @@ export interface Stats {
   readonly abandoned: number
   readonly borrowed: number
   readonly returned: number
+  /** Leases whose item was closed under them; not counted as returned. */
+  readonly takenBack: number
   /** Borrowers that found no idle item. */
   readonly waited: number
   readonly timeouts: number
@@ -262,6 +264,7 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
 
   constructor(pool: Pool<A, E, R>) {
     this.pool = pool
+    register(this, pool)
     this.name = pool.settings.name
     this.get = pool.borrowing.get
     this.use = pool.borrowing.use

@@ -399,6 +399,7 @@ describe("stats", () => {
         abandoned: 0,
         borrowed: 1,
         returned: 0,
+        takenBack: 0,
         waited: 1,
         timeouts: 0,
         recycled: {}
@@ -419,6 +420,7 @@ describe("stats", () => {
         abandoned: 0,
         borrowed: 2,
         returned: 1,
+        takenBack: 0,
         waited: 1,
         timeouts: 0,
         recycled: { failed: 1 }

@@ -161,10 +161,14 @@ class Lease<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
     const item = this.item = this.pool.lend(fiber)
     if (item !== undefined) return this.body(item.value, item)
-    const borrower = this.borrower = this.pool.enqueue(fiber)
-    return Effect.flatMap(this.pool.wait(borrower), (): Effect.Effect<B, E2 | PoolError, R2> => {
+    return this.wait(this.borrower = this.pool.enqueue(fiber))
+  }
+
+  private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    return Effect.flatMap(this.pool.wait(borrower), (): Effect.Effect<B, E | E2 | PoolError, R2> => {
       const item = this.item = this.pool.begin(borrower)
-      return item === undefined ? Exit.fail(this.pool.error(new Closed())) : this.body(item.value, item)
+      if (item !== undefined) return this.body(item.value, item)
+      return borrower.begun ? Exit.fail(this.pool.error(new Closed())) : this.wait(borrower)
     })
   }
 

@@ -41,6 +41,8 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   slot = -1
   /** Who has it; only while it is lent. */
   holder: Holder | undefined = undefined
+  /** Its borrower has taken it up; until then it may be handed back unseen. */
+  taken = false
   /** Why it is to be recycled when it comes back; only while it is busy. */
   doom: string | undefined = undefined
   /** The waiter that a check is for. */

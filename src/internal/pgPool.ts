@@ -10,6 +10,7 @@ import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
 import { connector, Wire } from "./pgWire.ts"
+import { lose } from "./pool.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is
@@ -36,11 +37,15 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
 
   // Sessions can end before the pool is there: while it is warmed.
   let pool: Sessions | undefined
-  const early = new Map<Session, string>()
+  const early = new Set<Session>()
   const run = Effect.runSyncWith(yield* Effect.context())
   const doom: Doom = (session, reason) => {
-    if (pool === undefined) early.set(session, reason)
-    else run(pool.invalidate(session, reason))
+    // Sessions come back only to a pool that is there.
+    run(pool!.invalidate(session, reason))
+  }
+  const lost = (session: Session): void => {
+    if (pool === undefined) early.add(session)
+    else lose(pool, session, "disconnected")
   }
 
   const acquire = Effect.gen(function*() {
@@ -49,7 +54,7 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
     yield* Effect.addFinalizer(() => wire.close(grace))
     const raw = yield* PgConnection.make({ ...options, stream: wire.open })
     const session = new Session(raw, options, wire, now())
-    wire.onLost = () => doom(session, "disconnected")
+    wire.onLost = () => lost(session)
     return session
   })
   const check = checkOf<R>(options.check, checkAfter, now, doom)
@@ -68,7 +73,7 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
     },
     watch: (made) => {
       pool = made
-      for (const [session, reason] of early) doom(session, reason)
+      for (const session of early) lost(session)
       early.clear()
     }
   }

@@ -405,3 +405,16 @@ const defaultCadence = "60 seconds"
 
 // More than any pool does in a turn of the event loop.
 const eventBuffer = 4096
+
+const shells = new WeakMap<object, { readonly state: { lose(item: unknown, reason: string): void } }>()
+
+/** Makes the shell behind a public pool known to `lose`. */
+export const register = <A, E, R>(pool: object, shell: Pool<A, E, R>): void => {
+  shells.set(pool, shell)
+}
+
+/**
+ * For what is built on a pool and hears of the end of an item: the item is recycled
+ * at once, also while it is lent.
+ */
+export const lose = (pool: object, item: unknown, reason: string): void => shells.get(pool)!.state.lose(item, reason)

@@ -28,6 +28,7 @@ export interface Totals {
   abandoned: number
   borrowed: number
   returned: number
+  takenBack: number
   waited: number
   timeouts: number
   readonly recycled: Map<string, number>

@@ -53,6 +53,14 @@ export class Queue<A> {
     return borrower
   }
 
+  /** The item that it was handed is lost: it is the first in the queue again. */
+  enterAgain(borrower: Borrower<A>, now: number): void {
+    borrower.item = borrower.resume = undefined
+    this.waiters.unshift(borrower)
+    this.state.pump(now)
+    if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
+  }
+
   /** How many waiters have no supply. */
   private bare(): number {
     const { checking, openings } = this.state

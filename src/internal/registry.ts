@@ -24,7 +24,7 @@ export class Registry<A> implements Iterable<Item<A>> {
   }
 
   /** The item that a borrower means by this value: the one it holds, or else the one lent last. */
-  find(value: unknown, holder: Holder): Item<A> | undefined {
+  find(value: unknown, holder: Holder | undefined): Item<A> | undefined {
     let best: Item<A> | undefined
     for (let item = this.newest.get(value); item !== undefined; item = item.twin) {
       if (best === undefined || rank(item, holder) > rank(best, holder)) best = item
@@ -44,5 +44,5 @@ export class Registry<A> implements Iterable<Item<A>> {
   }
 }
 
-const rank = (item: Item<unknown>, holder: Holder): number =>
+const rank = (item: Item<unknown>, holder: Holder | undefined): number =>
   item.status !== "lent" ? -1 : item.holder === holder ? Infinity : item.lentAt

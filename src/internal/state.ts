@@ -96,6 +96,7 @@ export class PoolState<A, R> implements Pooled<A> {
     abandoned: 0,
     borrowed: 0,
     returned: 0,
+    takenBack: 0,
     waited: 0,
     timeouts: 0,
     recycled: new Map<string, number>()
@@ -145,6 +146,7 @@ export class PoolState<A, R> implements Pooled<A> {
       }
       this.idle.remove(item)
       this.lendTo(item, holder, now)
+      item.taken = true
       if (this.listening) this.tell({ _tag: "Borrowed", item: item.id, waited: 0 }, now)
       return item
     }
@@ -167,6 +169,7 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private lendTo(item: Item<A>, holder: Holder, now: number): void {
     item.status = "lent"
+    item.taken = false
     item.holder = holder
     item.lentAt = now
     this.lent++
@@ -239,19 +242,25 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   /**
-   * The borrower takes up the item that it was handed, unless it was taken back
-   * meanwhile. Only now is it told: until then it may still leave without.
+   * The borrower takes up the item that it was handed. Only now is it told: until
+   * then it may still leave without. The item may have ended meanwhile: then the
+   * borrower waits again, or has begun with nothing because the pool is closed.
    */
   begin(borrower: Borrower<A>): Item<A> | undefined {
     const item = borrower.item!
-    const lent = item.status === "lent"
-    borrower.begun = true
-    if (this.listening) {
-      const now = this.shell.now()
-      if (lent) this.tell({ _tag: "Borrowed", item: item.id, waited: now - borrower.since }, now)
-      else this.queue.tell("Closed", borrower, now)
+    if (item.status === "lent") {
+      borrower.begun = item.taken = true
+      if (this.listening) this.tellBorrowed(item, borrower.since)
+      return item
     }
-    return lent ? item : undefined
+    const now = this.shell.now()
+    if (this.closed) {
+      borrower.begun = true
+      if (this.listening) this.queue.tell("Closed", borrower, now)
+    } else {
+      this.queue.enterAgain(borrower, now)
+    }
+    return undefined
   }
 
   /** A reset has ended; `failed` is why the item cannot be kept. */
@@ -451,6 +460,16 @@ export class PoolState<A, R> implements Pooled<A> {
     this.pump(now)
   }
 
+  /** The item has ended by itself: it is recycled at once, also under its borrower. */
+  lose(value: unknown, reason: string): void {
+    const item = this.items.find(value, undefined)
+    if (item === undefined) return
+    const now = this.shell.now()
+    if (item.status === "idle") this.out(item, reason, now)
+    else this.seize(item, reason, now)
+    this.pump(now)
+  }
+
   clear(): void {
     if (this.closed) return
     const now = this.shell.now()
@@ -502,22 +521,33 @@ export class PoolState<A, R> implements Pooled<A> {
     const now = this.shell.now()
     // All others were dealt with when the closing began.
     for (const item of this.items.all()) {
-      const { holder, lentAt } = item
-      if (this.listening) {
-        this.tell({ _tag: "TakenBack", item: item.id, held: now - lentAt, by: holderName(holder!) }, now)
-      }
-      this.shell.takenBack(item)
+      if (item.taken) this.shell.takenBack(item)
       item.doom = undefined
       this.seize(item, "taken back", now)
     }
   }
 
+  /** A busy item is recycled now; who has it gives back nothing. */
   private seize(item: Item<A>, reason: string, now: number): void {
-    if (item.status === "checking") this.checking--
+    if (item.status === "checking") {
+      this.checking--
+      this.waiters.settle(item)
+    }
+    if (item.status === "lent") this.takeFrom(item, now)
     this.lent--
     item.holder = undefined
     this.recycle(item, item.doom ?? reason, now)
     this.shell.stop(item)
+  }
+
+  private takeFrom({ holder, id, lentAt, taken }: Item<A>, now: number): void {
+    // Its borrower has not heard of it yet.
+    if (!taken) {
+      this.totals.borrowed--
+      return
+    }
+    this.totals.takenBack++
+    if (this.listening) this.tell({ _tag: "TakenBack", item: id, held: now - lentAt, by: holderName(holder!) }, now)
   }
 
   private quiesce(): void {
@@ -550,6 +580,11 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private mayOpen(): boolean {
     return this.outage.mayOpen && this.live < this.settings.max && this.openings.size < this.settings.openConcurrency
+  }
+
+  private tellBorrowed({ id }: Item<A>, since: number): void {
+    const now = this.shell.now()
+    this.tell({ _tag: "Borrowed", item: id, waited: now - since }, now)
   }
 
   tell(told: Told, at: number): void {

@@ -38,6 +38,28 @@ export class Waiters<W extends Waiter, S extends Supply> {
     if (this.spare.size > 0) this.promise(this.takeSpare())
   }
 
+  /** Back to the head of the queue: it was served in vain. */
+  unshift(waiter: W): void {
+    const first = this.head
+    waiter.queued = true
+    waiter.behind = first
+    if (first === undefined) this.tail = waiter
+    else first.ahead = waiter
+    this.head = waiter
+    this.size++
+    if (this.bare === first) {
+      this.bare = waiter
+      if (this.spare.size > 0) this.promise(this.takeSpare())
+      return
+    }
+    // The first has a supply: the last that has one gives it up.
+    const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
+    waiter.supply = last.supply
+    waiter.supply!.waiter = waiter
+    last.supply = undefined
+    this.bare = last
+  }
+
   /** The waiter leaves the queue, served or not. */
   leave(waiter: W): void {
     const supply = waiter.supply as S | undefined

@@ -248,7 +248,9 @@ describe("the files of a server", () => {
       const { cache, names } = yield* directories
       yield* Effect.all([start, start], { concurrency: "unbounded" })
       assert.deepStrictEqual(names(), [Path.basename(cache)])
-      const [data, ...others] = Fs.readdirSync(cache).map((name) => Path.join(cache, name, "content"))
+      // Beside it stand the binaries, where the package manager's cannot be run in place.
+      const kept = () => Fs.readdirSync(cache).filter((name) => !name.startsWith("native-"))
+      const [data, ...others] = kept().map((name) => Path.join(cache, name, "content"))
       assert.isDefined(data)
       assert.isEmpty(others)
       const { ino } = Fs.statSync(data)
@@ -258,7 +260,7 @@ describe("the files of a server", () => {
       Fs.rmSync(missing)
       yield* start
       assert.isTrue(Fs.existsSync(missing))
-      assert.lengthOf(Fs.readdirSync(cache), 1)
+      assert.lengthOf(kept(), 1)
     }))
 
   it.effect.each([

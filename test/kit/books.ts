@@ -38,7 +38,7 @@ export const books = Effect.fnUntraced(function*<A, E>(
     "opened = closed + abandoned + live"
   )
   assert.strictEqual(new Set(source.closed).size, source.closed.length, "closed once each")
-  assert.strictEqual(stats.borrowed - stats.returned, used, "borrowed = returned + lent")
+  assert.strictEqual(stats.borrowed - stats.returned - stats.takenBack, used, "borrowed = returned + taken back + lent")
   return stats
 })
 

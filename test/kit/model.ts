@@ -370,7 +370,8 @@ class Run {
     const told = listener.lent + listener.refused
     // A fiber that yields can be interrupted before it comes to ask, and one whose item is taken back may hear of it when
     // the pool is closed and tells nothing more.
-    if (told > this.asked || (told + takenBack < this.asked && this.plan.maxOps >= 2048)) {
+    const seized = state.totals.recycled.get("taken back") ?? 0
+    if (told > this.asked || (told + seized < this.asked && this.plan.maxOps >= 2048)) {
       world.fail("one end", `${this.asked} borrows, ${listener.lent} lent, ${listener.refused} refused`)
     }
   }
