@@ -109,6 +109,22 @@ describe("an item that ends by itself", () => {
       assert.deepStrictEqual(endings([waiter]), ["BorrowTimeout"])
     }))
 
+  it.effect("between hand-over and take-up, leaves its borrower the open that is under way", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      source.opens.push("ok", { slow: 10 })
+      source.opensOtherwise = { slow: 20 }
+      const pool = yield* QueuePool.make({ acquire: source.acquire, min: 2, max: 2, borrowTimeout: "Infinity" })
+      const end = yield* inBetween(source, pool)
+      const waiter = yield* borrow(pool)
+      end()
+      yield* elapse(10)
+      assert.strictEqual(waiter.item?.id, 2)
+      yield* waiter.letGo
+      yield* elapse(10)
+      yield* books(source, pool)
+    }))
+
   it.effect("between hand-over and take-up, as its borrower leaves or the pool closes, is not counted as a lease", () =>
     Effect.gen(function*() {
       for (const how of ["leave", "close"] as const) {

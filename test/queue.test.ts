@@ -126,7 +126,7 @@ describe("the queue", () => {
       yield* books(source, pool)
     }))
 
-  it.effect("the oldest lease is found among equal items too, and in a huge pool among the first thousand", () =>
+  it.effect("the oldest lease is found among equal items too, and in a huge pool not looked for", () =>
     Effect.gen(function*() {
       const pool = yield* QueuePool.make({ acquire: Effect.succeed("same"), max: 2, borrowTimeout: 100 })
       const first = yield* borrow(pool).pipe(Effect.withSpan("first"))
@@ -143,7 +143,7 @@ describe("the queue", () => {
       const scope = yield* Scope.make()
       yield* Effect.replicateEffect(Scope.provide(huge.get, scope), 1001)
       yield* elapse(5)
-      assert.strictEqual(timeoutOf(yield* Effect.exit(huge.use(Effect.succeed))).oldestLease?.held, 5)
+      assert.isUndefined(timeoutOf(yield* Effect.exit(huge.use(Effect.succeed))).oldestLease)
       yield* Scope.close(scope, Exit.void)
       yield* books(source, huge)
     }))

@@ -34,8 +34,8 @@ export class Background<R> {
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
-  /** In its own turn. */
-  readonly later = (task: () => void): void => this.dispatcher.scheduleTask(task, 0)
+  /** In its own turn. What a task throws must not cost the tasks that share its turn. */
+  readonly later = (task: () => void): void => this.dispatcher.scheduleTask(() => guarded(task), 0)
 
   /**
    * Runs an effect in its own turn. `done` hears how it ended, or at the deadline
@@ -73,5 +73,17 @@ export class Background<R> {
         this.later(() => done(Exit.interrupt()))
       }
     }
+  }
+}
+
+/** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
+export const guarded = (task: () => void): void => {
+  try {
+    task()
+  } catch (error) {
+    // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
+    queueMicrotask(() => {
+      throw error
+    })
   }
 }

@@ -11,7 +11,7 @@ import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { Closed, PoolError } from "../PoolError.ts"
-import type { Background } from "./background.ts"
+import { type Background, guarded } from "./background.ts"
 import type { Borrower, Holder, Item } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import type { PoolState } from "./state.ts"
@@ -45,8 +45,8 @@ export class Borrowing<A, E, R> {
       item.giveBack(exit)
       return Effect.void
     }
-    // The scope is closed already: the lease ends at once.
-    if (!addFinalizer(scope, item.release)) item.giveBack(Exit.void)
+    // The scope is closed already: the lease ends at once, as the scope has.
+    if (!addFinalizer(scope, item.release)) item.giveBack((scope.state as Scope.State.Closed).exit)
     return Effect.succeed(item.value)
   }
 
@@ -101,7 +101,7 @@ export class Borrowing<A, E, R> {
   private readonly resume = (): void => {
     const { woken } = this
     this.woken = []
-    for (const borrower of woken) borrower.resume?.()
+    for (const { resume } of woken) if (resume !== undefined) guarded(resume)
   }
 }
 

@@ -6,13 +6,14 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
 import type { Reason } from "../PoolError.ts"
 import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
 import type { Subject } from "./rules.ts"
 import type * as Waiters from "./waiters.ts"
 
-export type Status = "fresh" | "idle" | "checking" | "lent" | "resetting" | "closing"
+export type Status = "fresh" | "idle" | "checking" | "swept" | "lent" | "resetting" | "closing"
 
 export type Holder = Fiber.Fiber<unknown, unknown>
 
@@ -41,6 +42,8 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   slot = -1
   /** Who has it; only while it is lent. */
   holder: Holder | undefined = undefined
+  /** The span in which it was borrowed last. */
+  span: Tracer.AnySpan | undefined = undefined
   /** Its borrower has taken it up; until then it may be handed back unseen. */
   taken = false
   /** Why it is to be recycled when it comes back; only while it is busy. */
@@ -50,8 +53,9 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   colder: Item<A> | undefined = undefined
   warmer: Item<A> | undefined = undefined
   linked = false
-  /** Another live item with an equal value. */
-  twin: Item<A> | undefined = undefined
+  /** Other live items with an equal value, opened before and after it. */
+  older: Item<A> | undefined = undefined
+  newer: Item<A> | undefined = undefined
 
   constructor(
     id: number,
@@ -117,8 +121,6 @@ export class Borrower<A> implements Waiters.Waiter {
   }
 }
 
-/** The name of the span that a borrower runs in, or its fiber's. */
-export const holderName = (holder: Holder): string => {
-  const { span } = holder.cache
-  return span !== undefined && span._tag === "Span" ? span.name : `fiber ${holder.id}`
-}
+/** Who has an item: the span in which it was borrowed, or the fiber. */
+export const holderName = ({ holder, span }: Pick<Item<never>, "holder" | "span">): string =>
+  span !== undefined && span._tag === "Span" ? span.name : `fiber ${holder!.id}`

@@ -57,7 +57,7 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
     wire.onLost = () => lost(session)
     return session
   })
-  const check = checkOf<R>(options.check, checkAfter, now, doom)
+  const check = checkOf<R>(options.check, checkAfter, now)
   const reset = resetOf<R>(options.reset ?? "rollback", doom)
 
   return {

@@ -93,19 +93,17 @@ const turns = Effect.callback<void>((resume) => {
 
 /**
  * The pool's check, in two steps. The end of a session may have arrived while the
- * program was busy, and not have been read: so look first. Only a session that was
- * silent for `checkAfter` is asked; the answer to an empty text is the cheapest.
+ * program was busy, and not have been read: so wait for it first, and the pool takes
+ * the session away. Only one that was silent for `checkAfter` is asked; the answer to an empty text is the cheapest.
  */
 export const checkOf = <R>(
   ask: ((connection: PgConnection) => Effect.Effect<unknown, unknown, R>) | undefined,
   checkAfter: number,
-  now: () => number,
-  doom: Doom
+  now: () => number
 ) =>
 (session: Session): Effect.Effect<unknown, unknown, R> =>
   Effect.flatMap(turns, () => {
-    if (session.wire.dead) doom(session, "disconnected")
-    if (session.wire.dead || now() - session.provenAt < checkAfter) return Effect.void
+    if (now() - session.provenAt < checkAfter) return Effect.void
     return Effect.map(ask === undefined ? session.raw.query("") : ask(session), (answer) => {
       session.provenAt = now()
       return answer

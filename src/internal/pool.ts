@@ -12,7 +12,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { OpenInterrupted, OpenTimeout, type PoolError } from "../PoolError.ts"
+import { Closed, OpenInterrupted, OpenTimeout, type PoolError } from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import { Background, type Task } from "./background.ts"
@@ -157,7 +157,7 @@ export class Pool<A, E, R> {
         Scope.provide(this.effects.acquire, job.scope),
         (value) => {
           const item = this.state.admit(opening, value, job.scope)
-          return Effect.as(this.rules.start(item) ?? Effect.void, item)
+          return Effect.as(Scope.provide(this.rules.start(item) ?? Effect.void, job.scope), item)
         }
       ))
       job.fiber = fiber
@@ -247,11 +247,16 @@ export class Pool<A, E, R> {
           onFailure: (failure) => Effect.sync(() => over(Cause.combine(cause, failure)))
         })
     )
-    const step = this.retrying = background.run(next, this.settings.openTimeout, "the retry Schedule", (exit) => {
-      if (this.retrying !== step) return
-      this.retrying = undefined
-      if (Exit.isFailure(exit)) over(Cause.combine(cause, exit.cause))
-    })
+    const step = this.retrying = background.run(
+      Effect.scoped(next),
+      this.settings.openTimeout,
+      "the retry Schedule",
+      (exit) => {
+        if (this.retrying !== step) return
+        this.retrying = undefined
+        if (Exit.isFailure(exit)) over(Cause.combine(cause, exit.cause))
+      }
+    )
   }
 
   private stopRetrying(): void {
@@ -281,13 +286,14 @@ export class Pool<A, E, R> {
           : exit.value === false
           ? Cause.fail(new Error("the check returned false"))
           : undefined
-        this.state.wasChecked(item, failed, undefined)
+        this.state.wasChecked(item, failed)
       })
     )
   }
 
-  private readonly attempt = (verdict: Work<R>): Verdict | undefined | Work<R> => {
-    const fiber = this.background.fork(verdict)
+  private readonly attempt = (item: Item<A>, verdict: Work<R>): Verdict | undefined | Work<R> => {
+    // What a rule acquires lives as long as the item that it is about.
+    const fiber = this.background.fork(Scope.provide(verdict, item.scope))
     const exit = fiber.pollUnsafe()
     if (exit !== undefined && Exit.isSuccess(exit)) return exit.value
     return Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
@@ -322,6 +328,8 @@ export class Pool<A, E, R> {
 
   /** Starts what a pool does by itself; ends when it is as warm as the options ask. */
   readonly start: Effect.Effect<void, E | PoolError> = Effect.suspend(() => {
+    // The scope was closed before it was given to us.
+    if (this.state.closed) return Effect.fail(this.borrowing.error(new Closed()))
     const { sweep } = this.effects
     const { min, warm } = this.settings
     const cadence = sweep === undefined
@@ -365,13 +373,14 @@ export class Pool<A, E, R> {
     this.recyclerFiber?.interruptUnsafe()
     this.stopRetrying()
     this.state.close()
+    this.warmFailed(Cause.fail(this.borrowing.error(new Closed())))
     if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
   })
 
   private readonly takenBack = (item: Item<A>): void => {
     const held = Math.round(this.background.now() - item.lentAt)
     const message = `item ${item.id} of pool "${this.settings.name}" is closed under "${
-      holderName(item.holder!)
+      holderName(item)
     }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
     // Not in this step: a logger may call back into the pool.
     this.background.later(() => this.background.fork(Effect.logWarning(message)))

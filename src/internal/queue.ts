@@ -7,7 +7,7 @@ import { Waiters } from "./waiters.ts"
 
 type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
 
-// A diagnosis looks at no more items than this: in a huge pool it must not cost more than the wait.
+// Among more items than this the oldest lease is not looked for: a diagnosis must not cost more than the wait.
 const manyItems = 1000
 
 /** What the queue asks of the shell. */
@@ -41,6 +41,8 @@ export class Queue<A> {
     state.totals.waited++
     waiters.push(borrower)
     state.pump(now)
+    // An item behind the one that needed a check may need none.
+    if (!borrower.queued) return borrower
     if (borrower.supply === undefined && this.bare() > maxWaiters) {
       waiters.leave(borrower)
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
@@ -101,12 +103,15 @@ export class Queue<A> {
     let oldest: Item<A> | undefined
     let looked = 0
     for (const item of this.state.items) {
-      if (++looked > manyItems) break
+      if (++looked > manyItems) {
+        oldest = undefined
+        break
+      }
       if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
     }
     return {
       counts: this.state.counts(),
-      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest.holder!) },
+      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest) },
       lastFailure: this.state.outage.lastFailure
     }
   }

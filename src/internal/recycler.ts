@@ -27,6 +27,10 @@ export class Recycler<A, R> {
   private readonly dueAlarm: Alarm
   /** Rings when the cadence is. */
   private readonly tickAlarm: Alarm
+  /** A sweep's checks are under way. */
+  private checking = false
+  /** Sweeps that wait for that. */
+  private readonly queued: Array<() => void> = []
   private due = false
   private tick = false
   private wake: (() => void) | undefined = undefined
@@ -99,7 +103,7 @@ export class Recycler<A, R> {
           onFailure: (cause) => this.ended(cause)
         })
         // Beside the recycler: a step that hangs must delay no deadline.
-        const beside = Effect.asVoid(Effect.forkChild(stepped, { startImmediately: true }))
+        const beside = Effect.asVoid(Effect.forkChild(Effect.scoped(stepped), { startImmediately: true }))
         return Effect.andThen(beside, forever(beside))
       }
     )
@@ -135,6 +139,22 @@ export class Recycler<A, R> {
       done?.({ examined, recycled })
     }
     if (!this.rules.checks || state.closed) return finish()
+    // One sweep's checks at a time, or those of several could empty the pool.
+    if (this.checking) {
+      if (done === undefined) return finish()
+      this.queued.push(() => this.sweepNow(done))
+      return
+    }
+    this.checking = true
+    this.checkAll(recycled, () => {
+      this.checking = false
+      finish()
+      this.queued.shift()?.()
+    })
+  }
+
+  private checkAll(recycled: Swept["recycled"], finish: () => void): void {
+    const { state } = this
     // Only a few at once, and not more than half: a sweep must not empty the pool.
     const left = Array.from(idleItems(state))
     const atOnce = Math.min(this.checksAtOnce, Math.ceil(left.length / 2))
@@ -148,18 +168,18 @@ export class Recycler<A, R> {
           : undefined
         if (verdict === undefined) continue
         running++
-        state.takeForCheck(item)
+        state.takeForSweep(item)
         this.tasks.set(
           item,
-          this.background.run(verdict, this.checkTimeout, "a rule's check", (exit) => {
+          this.background.run(Effect.scoped(verdict), this.checkTimeout, "a rule's check", (exit) => {
             this.tasks.delete(item)
             running--
             const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
             // The closing of the pool may have taken it meanwhile.
-            if (spoken !== undefined && item.status === "checking") {
+            if (spoken !== undefined && item.status === "swept") {
               recycled.push({ item: item.id, reason: spoken.reason })
             }
-            state.wasChecked(item, undefined, spoken)
+            state.wasSwept(item, spoken)
             startNext()
           })
         )

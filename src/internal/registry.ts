@@ -1,32 +1,30 @@
-// Every live item by its value, so that a borrower can name one in O(1). Items
-// with equal values are different items: they hang on one another as twins.
+// Every live item by its value, so that a borrower can name one. Items with equal
+// values are different items and hang on one another; all is O(1), but for `find`
+// among equals.
 import type { Holder, Item } from "./item.ts"
 
 export class Registry<A> implements Iterable<Item<A>> {
   private readonly newest = new Map<unknown, Item<A>>()
 
   add(item: Item<A>): void {
-    item.twin = this.newest.get(item.value)
+    const older = item.older = this.newest.get(item.value)
+    if (older !== undefined) older.newer = item
     this.newest.set(item.value, item)
   }
 
   remove(item: Item<A>): void {
-    const first = this.newest.get(item.value)
-    if (first === item) {
-      if (item.twin === undefined) this.newest.delete(item.value)
-      else this.newest.set(item.value, item.twin)
-    } else {
-      for (let twin = first; twin !== undefined; twin = twin.twin) {
-        if (twin.twin === item) twin.twin = item.twin
-      }
-    }
-    item.twin = undefined
+    const { newer, older } = item
+    if (older !== undefined) older.newer = newer
+    if (newer !== undefined) newer.older = older
+    else if (older !== undefined) this.newest.set(item.value, older)
+    else this.newest.delete(item.value)
+    item.older = item.newer = undefined
   }
 
   /** The item that a borrower means by this value: the one it holds, or else the one lent last. */
   find(value: unknown, holder: Holder | undefined): Item<A> | undefined {
     let best: Item<A> | undefined
-    for (let item = this.newest.get(value); item !== undefined; item = item.twin) {
+    for (let item = this.newest.get(value); item !== undefined; item = item.older) {
       if (best === undefined || rank(item, holder) > rank(best, holder)) best = item
     }
     return best
@@ -39,10 +37,11 @@ export class Registry<A> implements Iterable<Item<A>> {
 
   *[Symbol.iterator](): Iterator<Item<A>> {
     for (const first of this.newest.values()) {
-      for (let item: Item<A> | undefined = first; item !== undefined; item = item.twin) yield item
+      for (let item: Item<A> | undefined = first; item !== undefined; item = item.older) yield item
     }
   }
 }
 
+// One's own, then the lent, then the others; of each kind the one that was lent last.
 const rank = (item: Item<unknown>, holder: Holder | undefined): number =>
-  item.status !== "lent" ? -1 : item.holder === holder ? Infinity : item.lentAt
+  item.status !== "lent" ? item.lentAt - Number.MAX_SAFE_INTEGER : item.holder === holder ? Infinity : item.lentAt

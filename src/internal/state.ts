@@ -7,6 +7,7 @@
 //      │          │        │ ^        │ ^        │
 //      │          │        v │        │ └────────┤
 //      │          │     checking ─────┤          │
+//      │          │     or swept      │          │
 //      v          v        v          v          v
 //   closing <──────────────────── (recycle) <────┘
 //      └──> gone, when it is released or abandoned
@@ -44,7 +45,7 @@ export interface Shell<A, R> {
   readonly cancelOpen: (opening: Opening) => void
   readonly check: (item: Item<A>) => void
   /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
-  readonly attempt: (verdict: Work<R>) => Verdict | undefined | Work<R>
+  readonly attempt: (item: Item<A>, verdict: Work<R>) => Verdict | undefined | Work<R>
   /** The reset, after a verdict that is still to come; undefined when there is nothing to do. */
   readonly cleaning: (
     item: Item<A>,
@@ -104,6 +105,8 @@ export class PoolState<A, R> implements Pooled<A> {
   /** What counts as closing and never was an item: opens that were given up. */
   private readonly unopened = new Set<number>()
   private ids = 0
+  /** The newest item that went because of another. */
+  private condemned = 0
   private readonly shell: Shell<A, R>
 
   constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>) {
@@ -144,6 +147,8 @@ export class PoolState<A, R> implements Pooled<A> {
         this.pump(now)
         continue
       }
+      // A predicate may have called back into the pool.
+      if (!item.linked) continue
       this.idle.remove(item)
       this.lendTo(item, holder, now)
       item.taken = true
@@ -171,6 +176,7 @@ export class PoolState<A, R> implements Pooled<A> {
     item.status = "lent"
     item.taken = false
     item.holder = holder
+    item.span = holder.cache.span
     item.lentAt = now
     this.lent++
     this.totals.borrowed++
@@ -195,7 +201,7 @@ export class PoolState<A, R> implements Pooled<A> {
     if (rules.returns || now > item.dueAt) {
       // Asked of a doomed item too: the verdict may take others with it.
       let verdict: Verdict | undefined | Work<R> = rules.atReturn(item, now)
-      if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(verdict)
+      if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(item, verdict)
       if (verdict !== undefined) {
         if (isVerdict(verdict)) this.condemn(item, verdict, now)
         else pending = verdict
@@ -228,7 +234,7 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private store(item: Item<A>, now: number): void {
     // A check changes nothing in the order of the idle items.
-    if (item.status === "checking") this.idle.putBack(item)
+    if (item.status === "checking" || item.status === "swept") this.idle.putBack(item)
     else this.idle.push(item)
     item.status = "idle"
     this.sweeper.watch(item, now)
@@ -276,8 +282,17 @@ export class PoolState<A, R> implements Pooled<A> {
     this.pump(now)
   }
 
-  /** A check has ended: of a borrower's, or of a sweep's. */
-  wasChecked(item: Item<A>, failed: Cause.Cause<unknown> | undefined, verdict: Verdict | undefined): void {
+  /** A sweep's look at an item has ended. */
+  wasSwept(item: Item<A>, verdict: Verdict | undefined): void {
+    if (item.status !== "swept") return
+    const now = this.shell.now()
+    if (verdict !== undefined) this.condemn(item, verdict, now)
+    this.settle(item, now, false)
+    this.pump(now)
+  }
+
+  /** The check before a lease has ended. */
+  wasChecked(item: Item<A>, failed: Cause.Cause<unknown> | undefined): void {
     if (item.status !== "checking") return
     const now = this.shell.now()
     this.waiters.settle(item)
@@ -288,7 +303,6 @@ export class PoolState<A, R> implements Pooled<A> {
     } else {
       item.checkedAt = now
     }
-    if (verdict !== undefined) this.condemn(item, verdict, now)
     this.settle(item, now, true)
     this.pump(now)
   }
@@ -301,15 +315,11 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** An item that is in no list is checked; a waiter without a supply gets it. */
   private startCheck(item: Item<A>): void {
-    this.promiseCheck(item)
-    this.shell.check(item)
-  }
-
-  private promiseCheck(item: Item<A>): void {
     item.status = "checking"
     this.lent++
     this.checking++
     this.waiters.promise(item)
+    this.shell.check(item)
   }
 
   // ---- opening
@@ -413,12 +423,12 @@ export class PoolState<A, R> implements Pooled<A> {
   private condemn(item: Item<A>, verdict: Verdict, now: number): void {
     item.doom ??= verdict.reason
     if (verdict.also === "none") return
-    for (const other of this.items.all()) {
-      if (other !== item && (verdict.also === "all" || other.id < item.id)) this.doom(other, verdict.reason, now)
-    }
-    for (const opening of this.openings) {
-      if (verdict.also === "all" || opening.id < item.id) opening.doom ??= verdict.reason
-    }
+    const last = verdict.also === "all" ? this.ids : item.id - 1
+    // All these are condemned already: many leases may fail of one cause.
+    if (last <= this.condemned) return
+    this.condemned = last
+    for (const other of this.items.all()) if (other !== item && other.id <= last) this.doom(other, verdict.reason, now)
+    for (const opening of this.openings) if (opening.id <= last) opening.doom ??= verdict.reason
   }
 
   /** The one way out. The item is in no list and no longer counts as idle or lent. */
@@ -480,6 +490,8 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   out(item: Item<A>, reason: string, now: number): void {
+    // A predicate may have called back into the pool.
+    if (!item.linked) return
     this.idle.remove(item)
     // Nobody had the time to use it. A limit as short as that, or a server that ends
     // what it is sent, must not make opens run wild.
@@ -488,10 +500,11 @@ export class PoolState<A, R> implements Pooled<A> {
     this.recycle(item, reason, now)
   }
 
-  /** An idle item leaves the list for a sweep's check; a waiter without a supply gets it after. */
-  takeForCheck(item: Item<A>): void {
+  /** An idle item leaves the list for a sweep's look. It is nobody's supply: that may take long. */
+  takeForSweep(item: Item<A>): void {
     this.idle.remove(item)
-    this.promiseCheck(item)
+    item.status = "swept"
+    this.lent++
   }
 
   // ---- closing the pool
@@ -510,8 +523,8 @@ export class PoolState<A, R> implements Pooled<A> {
     }
     this.waiters.spare.clear()
     for (const item of this.items.all()) {
-      if (item.status === "checking" || item.status === "resetting") this.seize(item, "pool closed", now)
-      else this.doom(item, "pool closed", now)
+      if (item.status === "idle" || item.status === "lent") this.doom(item, "pool closed", now)
+      else this.seize(item, "pool closed", now)
     }
     this.quiesce()
   }
@@ -540,14 +553,15 @@ export class PoolState<A, R> implements Pooled<A> {
     this.shell.stop(item)
   }
 
-  private takeFrom({ holder, id, lentAt, taken }: Item<A>, now: number): void {
+  private takeFrom(item: Item<A>, now: number): void {
+    const { id, lentAt, taken } = item
     // Its borrower has not heard of it yet.
     if (!taken) {
       this.totals.borrowed--
       return
     }
     this.totals.takenBack++
-    if (this.listening) this.tell({ _tag: "TakenBack", item: id, held: now - lentAt, by: holderName(holder!) }, now)
+    if (this.listening) this.tell({ _tag: "TakenBack", item: id, held: now - lentAt, by: holderName(item) }, now)
   }
 
   private quiesce(): void {
@@ -568,7 +582,7 @@ export class PoolState<A, R> implements Pooled<A> {
     const { idle, settings, waiters } = this
     while (waiters.bare !== undefined && idle.size > 0) {
       const item = (settings.lifo ? idle.warmest : idle.coldest)!
-      if (this.sweeper.spoiled(item, now)) continue
+      if (this.sweeper.spoiled(item, now) || !item.linked) continue
       idle.remove(item)
       if (this.unproven(item, now)) this.startCheck(item)
       else this.handOver(item, waiters.head!, now)

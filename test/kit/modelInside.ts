@@ -53,7 +53,7 @@ export const checkStep = (inside: Inside, plan: Plan, world: World): void => {
   const count = (...statuses: ReadonlyArray<string>) => items.filter((item) => statuses.includes(item.status)).length
   if (
     count("idle") !== idle.size || idling.length !== idle.size || count("checking") !== checking ||
-    count("lent", "checking", "resetting") !== lent || count("fresh", "closing") > 0
+    count("lent", "checking", "swept", "resetting") !== lent || count("fresh", "closing") > 0
   ) world.fail("counts", `${counts}, ${checking} checking; items are ${items.map((item) => item.status).join(", ")}`)
   for (const item of items) {
     if ((item.holder !== undefined) !== (item.status === "lent")) {
