@@ -7,7 +7,7 @@
  * npm run demo [-- --seconds 15]
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Clock, Console, Duration, Effect, Fiber, Layer, Redacted, Schedule, Stream } from "effect"
+import { Clock, Console, Duration, Effect, Fiber, Layer, Redacted, References, Schedule, Stream } from "effect"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { EmbeddedPg } from "../test/kit/EmbeddedPg.ts"
 import * as Bank from "./demo/bank.ts"
@@ -18,6 +18,8 @@ const sessions = 10
 const seconds = Number(process.argv[process.argv.indexOf("--seconds") + 1] ?? 15) || 15
 
 const counters = { transactions: 0, retries: 0, attempts: 0 }
+/** When the pool tries again to open a session, in monotonic milliseconds. */
+let retryAt = 0
 const committed = new Set<string>()
 const borrowing = new Histogram()
 
@@ -42,17 +44,18 @@ const transact = Effect.fnUntraced(function*(fiber: number) {
 const progress = Effect.gen(function*() {
   const pool = yield* PgQueuePool.PgQueuePool
   const { isTTY } = process.stdout
-  const began = yield* Clock.monotonicTimeNanos
+  const began = Number(yield* Clock.monotonicTimeNanos)
   let last = 0
   const line = Effect.gen(function*() {
     const stats = yield* pool.stats
-    const elapsed = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
+    const now = Number(yield* Clock.monotonicTimeNanos)
     const recycled = Object.values(stats.recycled).reduce((sum, count) => sum + count, 0)
     const rate = (counters.transactions - last) * (isTTY ? 5 : 1)
     last = counters.transactions
-    const text = `${elapsed.toFixed(1).padStart(5)}s ${String(rate).padStart(6)} tps  ` +
+    const wait = retryAt - now / 1e6
+    const text = `${((now - began) / 1e9).toFixed(1).padStart(5)}s ${String(rate).padStart(6)} tps  ` +
       `lent ${stats.used}  idle ${stats.idle}  waiting ${stats.pending}  opening ${stats.opening}  ` +
-      `opened ${stats.opened}  recycled ${recycled}`
+      `opened ${stats.opened}  recycled ${recycled}` + (wait > 0 ? `  next open in ${(wait / 1000).toFixed(1)}s` : "")
     process.stdout.write(isTTY ? `\r${text}\u001b[K` : `${text}\n`)
   })
   yield* Effect.repeat(line, Schedule.spaced(isTTY ? "200 millis" : "1 second"))
@@ -112,6 +115,7 @@ const main = Effect.gen(function*() {
   yield* Effect.forkScoped(Stream.runForEach(pool.events, (event) =>
     Effect.sync(() => {
       if (event._tag === "Borrowed") borrowing.add(event.waited)
+      if (event._tag === "Retrying") retryAt = event.at + event.in
     })))
   const line = yield* Effect.forkScoped(progress)
   const ended = yield* Effect.forkScoped(trouble)
@@ -129,7 +133,7 @@ const main = Effect.gen(function*() {
   yield* Fiber.join(ended)
   yield* Fiber.interrupt(line)
   yield* report
-}).pipe(Effect.scoped)
+}).pipe(Effect.scoped, Effect.onInterrupt(() => say("Stopped.")))
 
 // The pool is made as any PgClient: one line. Leases end with their fibers here,
 // so closing need not wait for them.
@@ -148,5 +152,7 @@ const Bank_ = Layer.unwrap(Effect.gen(function*() {
 
 NodeRuntime.runMain(main.pipe(
   Effect.provide(Bank_.pipe(Layer.provideMerge(EmbeddedPg.layer()))),
+  // The line of progress tells what the pool would log.
+  Effect.provideService(References.MinimumLogLevel, "Error"),
   Effect.timeoutOrElse({ duration: Duration.seconds(seconds * 4 + 60), orElse: () => Effect.die("the demo hangs") })
 ))

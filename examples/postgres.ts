@@ -24,13 +24,12 @@ const program = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
 
   // Plain statements borrow a session each, for as long as they run.
-  yield* sql`create temporary table if not exists unused (id int)`
   const [row] = yield* sql<{ readonly now: string }>`select now()::date::text as now`
   yield* Console.log(`today is ${row?.now}`)
 
   // A transaction holds one session to its end. One that fails is rolled back.
   const failed = yield* Effect.flip(sql.withTransaction(sql`select 1 / 0`))
-  yield* Console.log(`rolled back: ${failed.message}`)
+  yield* Console.log(`rolled back: SQLSTATE ${PgQueuePool.sqlState(failed)}`)
 
   // A listener has a session of its own, and gives it back clean.
   const client = yield* PgClient.PgClient

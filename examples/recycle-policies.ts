@@ -47,7 +47,7 @@ const program = Effect.gen(function*() {
   const log = yield* pool.events.pipe(
     Stream.runForEach((event) =>
       event._tag === "Recycled"
-        ? Console.log(`item ${event.item} after ${event.uses} leases: ${event.reason}`)
+        ? Console.log(`item ${event.item}, ${event.uses} leases: ${event.reason}`)
         : Effect.void
     ),
     Effect.forkScoped({ startImmediately: true })

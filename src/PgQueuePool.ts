@@ -44,7 +44,8 @@
  * | and after one that did | 0 | 1 | 2 |
  * | their time on one machine, where `select 1` takes 30 µs | 0 | 30 µs | 100 µs, 25 µs with `prepare: false` |
  *
- * The borrower waits for none of this. That a session has no transaction is known
+ * Whoever gives the session back waits for none of this; the next borrower takes
+ * another session, or waits. That a session has no transaction is known
  * from the texts of its statements: one can only begin with a statement whose first
  * word is BEGIN or START, and is over when a plain COMMIT or ROLLBACK has
  * succeeded. Whatever is less clear is rolled back. A session that comes back with
@@ -72,6 +73,7 @@
  * | 57P04 | the database was dropped | is recycled | is told at once |
  * | 57P05 | `idle_session_timeout` | is recycled | is retried |
  * | none: refused, reset, timed out, unreachable | | is recycled | is retried |
+ * | none: a host name that does not exist | | | is told at once |
  * | any other | | is kept | is told at once |
  *
  * Opens are retried on one road for all borrowers; a borrower waits until a session
@@ -125,6 +127,8 @@ import type * as RecyclePolicy from "./RecyclePolicy.ts"
  * **Gotchas**
  *
  * `multiplex` is refused: a session of this pool is lent to one borrower at a time.
+ * `warm: "eager"` goes on for as long as `retry` does, which by default is for ever
+ * while the server is away: bound it with `Effect.timeout`.
  *
  * @category models
  * @since 1.0.0

@@ -199,7 +199,14 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
   return out
 }
 
-const problem = ({ allowed, option, value }: Problem): string => `${option} is ${show(value)}, allowed is ${allowed}`
+// The value of what is not an option could be anything, a password too.
+const problem = ({ allowed, option, value }: Problem): string =>
+  allowed.startsWith(oneOfTheOptions)
+    ? `${option} is not an option, allowed is ${allowed}`
+    : `${option} is ${show(value)}, allowed is ${allowed}`
+
+/** How `allowed` begins when the option itself is the problem. */
+const oneOfTheOptions = "one of the options "
 
 const show = (value: unknown): string => {
   switch (typeof value) {

@@ -38,7 +38,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    *
    * **Details**
    *
-   * An idle item is lent at once, without an asynchronous step. Otherwise the
+   * An idle item is lent at once, without an asynchronous step, unless a `check`
+   * is due. Otherwise the
    * borrower waits its turn, first come first served, for at most
    * `borrowTimeout`. It fails with the `E` of an open that was for it, or with a
    * `PoolError` whose reason is `BorrowTimeout`, `TooManyWaiters`, `OpenTimeout`
@@ -54,7 +55,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2>
   /**
    * Recycles this item: now when it is idle, when it comes back when it is lent.
-   * The reason, `"invalidated"` if none is given, stands in events and stats.
+   * The reason, `"invalidated"` if none is given, stands in events and stats: keep
+   * to a few.
    *
    * **Details**
    *
@@ -79,7 +81,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   /**
    * Every transition from the moment of subscription until the pool is closed. A
    * listener that falls 4096 events behind loses the oldest; it never slows the
-   * pool.
+   * pool. Subscribe before what you want to see: a fiber that is to run the stream
+   * must have begun, as with `Effect.forkScoped({ startImmediately: true })`.
    */
   readonly events: Stream.Stream<PoolEvent>
 }
@@ -160,14 +163,15 @@ export interface Options<
   readonly acquire: Effect.Effect<A, E, R>
   /** The label in errors, events and logs. Default: the service's id, or `"pool"`. */
   readonly name?: string | undefined
-  /** The bound on items opening, idle, lent and closing together. Default: 10. */
+  /** The bound on items opening, idle, lent and closing together; may be Infinity. Default: 10. */
   readonly max?: number | undefined
   /** Kept open: refilled after any loss, and spared by the idle rules. Default: 0. */
   readonly min?: number | undefined
   /**
    * How `min` is reached at the start: `"background"` (default), `"lazy"`, from the
    * first borrow on, or `"eager"`: the pool is made only when `min` is reached, the
-   * first item alone and then the rest, and fails with the `E` of a failed open.
+   * first item alone and then the rest, and fails with the `E` of a failed open, or
+   * goes on for as long as `retry` does: bound that with `Effect.timeout`.
    */
   readonly warm?: "background" | "lazy" | "eager" | undefined
   /**
@@ -176,9 +180,9 @@ export interface Options<
    */
   readonly order?: "lifo" | "fifo" | undefined
   /**
-   * One budget for waiting, opening and checking. Default: 30 seconds. Zero tries
-   * once: it takes an idle item that needs no check, or fails at once, and lets an
-   * open begin for whoever comes next. `"Infinity"` sets no limit.
+   * One budget for waiting, opening and checking. Default: 30 seconds. With zero a
+   * borrower takes an idle item that needs no check or fails at once, and an open
+   * begins for whoever comes next. `"Infinity"` sets no limit.
    */
   readonly borrowTimeout?: Duration.Input | undefined
   /**
@@ -240,7 +244,7 @@ export interface Options<
 /** Options of which each effect may need something else. */
 type Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W> =
   & Options<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep>
-  & { readonly warm?: W }
+  & { readonly warm?: W | "background" | "lazy" | "eager" | undefined }
 
 /** The error that making a pool adds to `PoolError`: only a warm-up can fail with `E`. */
 type WarmError<E, W> = "eager" extends W ? E : never
@@ -306,7 +310,7 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
     sweep: options.sweep
   }
   const pool = new Pool(settings, effects, compile(options.recycle), context)
-  yield* Scope.addFinalizer(scope, pool.shutdown)
+  yield* Scope.addFinalizer(scope, pool.close)
   yield* Effect.onExit(pool.start, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
   return new QueuePoolImpl(pool) as QueuePool<A, E>
 })

@@ -56,6 +56,27 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
         ])
       }))
 
+    it.effect("do not have what only QueuePool has, and list the driver's", () =>
+      Effect.gen(function*() {
+        const [acquire] = yield* problemsOf({ acquire: Effect.void })
+        assert.strictEqual(acquire?.option, "acquire")
+        assert.match(acquire?.allowed ?? "", /^one of the options url, host, (?!.*acquire).*maxConnections, .*retry/)
+      }))
+
+    it.effect("that are undefined are as if not given", () =>
+      Effect.gen(function*() {
+        // Nobody listens on port 1: by default the pool goes on trying.
+        const pool = yield* PgQueuePool.make({
+          host: "127.0.0.1",
+          port: 1,
+          username: "nobody",
+          retry: undefined,
+          borrowTimeout: 250
+        })
+        const error = yield* Effect.flip(pool.use(() => Effect.void))
+        assert.strictEqual(error.reason._tag, "BorrowTimeout")
+      }))
+
     it.effect("of the driver's pool and of ours that mean the same exclude each other", () =>
       Effect.gen(function*() {
         assert.deepStrictEqual(named(yield* problemsOf({ max: 3, maxConnections: 3, min: 1, minConnections: 1 })), [

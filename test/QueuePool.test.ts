@@ -3,6 +3,7 @@ import { Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { settle, Source } from "./kit/items.ts"
+import { logged } from "./kit/observe.ts"
 
 describe("QueuePool", () => {
   it.effect("lends the item that came back last", () =>
@@ -160,6 +161,29 @@ describe("QueuePool", () => {
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* Fiber.join(waiter))._tag, "Refused")
       assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
+    }))
+
+  it.effect("logs once that opens fail and are tried again, and once that they succeed", () =>
+    logged(Effect.fnUntraced(function*(lines) {
+      const source = new Source()
+      source.opens.push("fail", "fail", "fail")
+      yield* QueuePool.make({ acquire: source.acquire, min: 1, name: "db" })
+      yield* settle
+      for (let i = 0; i < 10; i++) yield* TestClock.adjust("1 second")
+      assert.strictEqual(source.opened.length, 1)
+      const told = lines.filter((line) => line.includes("open items"))
+      assert.lengthOf(told, 2)
+      assert.include(told[0], "pool \"db\" cannot open items and goes on trying")
+      assert.include(told[1], "pool \"db\" can open items again")
+    })))
+
+  it.effect("names what is not an option, and not its value", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(
+        QueuePool.make(Object.assign({ acquire: Effect.succeed(1) }, { password: "hush" }))
+      )
+      assert.match(error.message, /password is not an option, allowed is one of the options acquire, name, max/)
+      assert.notInclude(error.message, "hush")
     }))
 
   it.effect("tells its events by the service too", () =>

@@ -77,7 +77,7 @@ describe("an item that ends by itself", () => {
         const source = new Source()
         const pool = yield* QueuePool.make({ acquire: source.acquire, max })
         const end = yield* inBetween(source, pool)
-        const others = yield* several(max - 1, pool)
+        const others = yield* several(Math.max(0, max - 2), pool)
         // Some of them have an open under way for them.
         source.opensOtherwise = { slow: 10 }
         const order: Array<number> = []

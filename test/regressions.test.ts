@@ -197,6 +197,17 @@ describe("regressions", () => {
       yield* pool.use(() => Effect.void)
       assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
       yield* books(source, pool)
+      const swept = yield* QueuePool.make({
+        acquire: source.acquire,
+        recycle: (usage) => {
+          if (usage.moment === "sweep") run(swept.invalidate(usage.item, "by the predicate"))
+          return usage.moment === "sweep"
+        }
+      })
+      yield* swept.use(() => Effect.void)
+      yield* swept.sweep
+      yield* settle
+      assert.deepStrictEqual((yield* swept.stats).recycled, { "by the predicate": 1 })
     }))
 
   it.effect("a lease to a closed scope ends as the scope did", () =>

@@ -98,16 +98,22 @@ export interface Settings {
   readonly drainTimeout: number
 }
 
+export const optionNames: ReadonlyArray<string> = Object.keys(table)
+
 const required = new Set(["acquire"])
 
 /** The settings, or one error that names every wrong option. */
-export const settingsOf = (options: object, fallbackName: string): Effect.Effect<Settings, PoolError> => {
+export const settingsOf = (
+  options: object,
+  fallbackName: string,
+  known: ReadonlyArray<string> = optionNames
+): Effect.Effect<Settings, PoolError> => {
   const given = options as Record<string, unknown>
   const problems: Array<Problem> = []
   const settings: Record<string, unknown> = {}
   for (const option of Object.keys(given)) {
     if (!Object.hasOwn(table, option)) {
-      problems.push({ option, value: given[option], allowed: `one of the options ${Object.keys(table).join(", ")}` })
+      problems.push({ option, value: given[option], allowed: `one of the options ${known.join(", ")}` })
     }
   }
   for (const [option, { allowed, initial, read }] of Object.entries<Rule>(table)) {

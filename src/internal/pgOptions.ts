@@ -9,7 +9,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
 import * as RecyclePolicy from "../RecyclePolicy.ts"
-import { settingsOf, toMillis } from "./options.ts"
+import { optionNames, settingsOf, toMillis } from "./options.ts"
 import { isDisconnect, isFailover, isTransient } from "./pgErrors.ts"
 import type { Level } from "./pgReset.ts"
 
@@ -76,6 +76,13 @@ const driverNames: ReadonlySet<string> = new Set([
 const synonyms = { maxConnections: "max", minConnections: "min" } as const
 const limits = ["idleTimeout", "connectionTTL"] as const
 
+const known = [
+  ...driverNames,
+  ...Object.keys(synonyms),
+  ...limits,
+  ...optionNames.filter((name) => name !== "acquire")
+]
+
 const levels = ["rollback", "discard", "none"] as const
 
 /** `recycle` and the two limits replace the default rules, but for those on lost sessions. */
@@ -129,8 +136,9 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
         `${levels.map((level) => `"${level}"`).join(", ")} or a function from session and Exit to an Effect`
       )
     }
+    if ("acquire" in rest) wrong("acquire", `one of the options ${known.join(", ")}`)
     const all = { ...rest, check, checkAfter, acquire: Effect.void }
-    return Effect.matchEffect(settingsOf(all, "PgQueuePool"), {
+    return Effect.matchEffect(settingsOf(all, "PgQueuePool", known), {
       onFailure: ({ pool, reason }) => {
         const renamed = (reason as InvalidOptions).problems.map(({ allowed, option, value }) => ({
           option: names.get(option) ?? option,
@@ -145,7 +153,7 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
           : Effect.succeed({
             checkAfter,
             closeTimeout,
-            rest: { retry: defaultRetry, ...rest, recycle: rulesOf(options) }
+            rest: { ...rest, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }
           })
     })
   })

@@ -73,6 +73,8 @@ export class Pool<A, E, R> {
   private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
   private whenEmpty: (() => void) | undefined = undefined
   private empty = false
+  /** The log has told that opens fail. */
+  private warned = false
   private recyclerFiber: Fiber.Fiber<void> | undefined = undefined
 
   constructor(settings: Settings, effects: Effects<A, E, R>, rules: Rules<A, R>, context: Context.Context<R>) {
@@ -171,6 +173,8 @@ export class Pool<A, E, R> {
     this.background.alarms.cancel(job.alarm)
     if (Exit.isSuccess(exit)) {
       this.road = undefined
+      if (this.warned) this.background.fork(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
+      this.warned = false
       this.stopRetrying()
       this.background.alarms.cancel(this.retryAlarm)
       this.state.opened(opening, exit.value)
@@ -212,8 +216,20 @@ export class Pool<A, E, R> {
 
   private openFailed(opening: Opening, cause: Cause.Cause<E | PoolError>, leftover: boolean): void {
     const retryable = cause.reasons.some(Cause.isFailReason)
+    const told = opening.waiter !== undefined && !(retryable && this.state.settings.retries)
     this.state.openFailed(opening, cause, retryable, leftover)
+    if (!told) this.warnOnce(cause)
     if (!retryable || !this.state.settings.retries) this.warmFailed(cause)
+  }
+
+  // With items in circulation it is no news: a server that is full refuses more. Without,
+  // somebody must hear of it, for waiters hear only when their time is over.
+  private warnOnce(cause: Cause.Cause<unknown>): void {
+    const { closed, idle, lent } = this.state
+    if (this.warned || closed || idle.size + lent > 0) return
+    this.warned = true
+    const message = `pool "${this.settings.name}" cannot open items and goes on trying`
+    this.background.later(() => this.background.fork(Effect.logWarning(message, cause)))
   }
 
   private readonly retry = (cause: Cause.Cause<unknown>): void => {
@@ -363,7 +379,7 @@ export class Pool<A, E, R> {
   }
 
   /** Ends within `drainTimeout + closeTimeout`: every item has its own deadline. */
-  readonly shutdown: Effect.Effect<void> = Effect.callback<void>((resume) => {
+  readonly close: Effect.Effect<void> = Effect.callback<void>((resume) => {
     const { background } = this
     this.whenEmpty = () => {
       background.alarms.stop()

@@ -1,6 +1,7 @@
 /**
  * A real PostgreSQL for tests, examples and the demo, from npm alone: nothing
- * is installed, and nothing stays behind.
+ * is installed, and nothing stays behind but a cache in the folder for temporary
+ * files: a prepared data directory, and the binaries where they cannot be run in place.
  */
 import { PgConnection } from "@effect/sql-pg"
 import { Config, Context, Duration, Effect, Exit, Layer, Redacted, Scope, Semaphore } from "effect"

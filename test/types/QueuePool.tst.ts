@@ -233,6 +233,10 @@ describe("layer", () => {
     expect(QueuePool.layer(Pool, Effect.map(options, (given) => ({ ...given, warm: "eager" as const })))).type.toBe<
       Layer.Layer<Pool, PoolError.PoolError | Config.ConfigError | "Refused", S1>
     >()
+    // Without `as const` it could be any string to TypeScript, but for what the option allows.
+    expect(QueuePool.layer(Pool, Effect.succeed({ acquire, warm: "eager" }))).type.toBe<
+      Layer.Layer<Pool, PoolError.PoolError | "Refused">
+    >()
   })
 
   it("refuses items of another type", () => {
