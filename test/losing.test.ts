@@ -73,7 +73,7 @@ describe("an item that ends by itself", () => {
 
   it.effect("between hand-over and take-up, puts its borrower back at the head of the queue", () =>
     Effect.gen(function*() {
-      for (const max of [1, 2, 3]) {
+      for (const [max, count] of [[1, 3], [2, 2], [2, 3], [3, 3]] as const) {
         const source = new Source()
         const pool = yield* QueuePool.make({ acquire: source.acquire, max })
         const end = yield* inBetween(source, pool)
@@ -81,15 +81,16 @@ describe("an item that ends by itself", () => {
         // Some of them have an open under way for them.
         source.opensOtherwise = { slow: 10 }
         const order: Array<number> = []
+        const expected = Array.from({ length: count }, (_, index) => index + 1)
         const waiters = yield* Effect.forEach(
-          [1, 2, 3],
+          expected,
           (n) => Effect.forkChild(pool.use(() => Effect.sync(() => order.push(n))), { startImmediately: true })
         )
         end()
         yield* TestClock.adjust(10)
         for (const { letGo } of others) yield* letGo
         yield* Fiber.awaitAll(waiters)
-        assert.deepStrictEqual([order, source.closed], [[1, 2, 3], [1]])
+        assert.deepStrictEqual([order, source.closed], [expected, [1]])
         yield* books(source, pool)
       }
     }))
