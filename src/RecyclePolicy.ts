@@ -528,7 +528,9 @@ export const when = <A>(predicate: (usage: Usage<A>) => boolean, reason?: string
  *
  * `true` means "recycle", as with every rule. A test of health is the opposite:
  * write `not(check(isHealthy))`. Either way an item whose check fails is recycled,
- * with "failed" added to the reason.
+ * with "failed" added to the reason; one whose check takes longer than the pool's
+ * `checkTimeout` with "rule failed". What it acquires is released when it ends.
+ * As with `when`, annotate the parameter inside the options of a pool.
  *
  * **Example** (Recycling items that do not answer)
  *

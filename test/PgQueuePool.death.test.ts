@@ -7,6 +7,7 @@ import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Os from "node:os"
 import * as Path from "node:path"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 import { ask, askPool, listen, makePool, runs, type Sessions, until, untilStats } from "./kit/sessions.ts"
@@ -414,7 +415,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       const pg = yield* EmbeddedPg
       // A relay, since the server of the tests has no unix socket.
       const directory = yield* Effect.acquireRelease(
-        Effect.sync(() => Fs.mkdtempSync("/tmp/pg-")),
+        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "pg-"))),
         (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true, force: true }))
       )
       yield* Effect.acquireRelease(
