@@ -146,6 +146,23 @@ describe("an item that ends by itself", () => {
       }
     }))
 
+  it.effect("in the very function that looks what there is to reset, is gone once", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const around: { pool?: QueuePool.QueuePool<Thing, Refused> } = {}
+      const pool = around.pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 1,
+        reset: (thing) => {
+          if (thing.id === 1) lose(around.pool!, thing, "died")
+          return undefined
+        }
+      })
+      yield* pool.use(() => Effect.void)
+      assert.strictEqual(yield* pool.use((thing) => Effect.succeed(thing.id)), 2)
+      yield* books(source, pool)
+    }))
+
   it.effect("and what is not an item, or no longer, changes nothing", () =>
     Effect.gen(function*() {
       const source = new Source()

@@ -125,6 +125,19 @@ describe("regressions", () => {
       assert.isAtLeast((yield* Fiber.join(manual)).examined, 4)
     }))
 
+  it.effect("sweeps that wait for another end when the pool closes", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const acquire = new Source().acquire
+      const recycle = RecyclePolicy.check(() => Effect.never)
+      const pool = yield* Scope.provide(QueuePool.make({ acquire, min: 2, warm: "eager", recycle }), scope)
+      const sweeps = yield* Effect.forEach([1, 2, 3, 4], () => Effect.forkChild(pool.sweep, { startImmediately: true }))
+      yield* settle
+      yield* Scope.close(scope, Exit.void)
+      yield* settle
+      for (const sweep of sweeps) assert.isDefined(sweep.pollUnsafe())
+    }))
+
   it.effect("a sweep's check is nobody's supply, and does not stand for the check before a lease", () =>
     Effect.gen(function*() {
       const source = new Source()

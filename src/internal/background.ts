@@ -30,7 +30,7 @@ export class Background<R> {
   }
 
   /** Monotonic milliseconds. */
-  readonly now = (): number => Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+  readonly now = (): number => monotonicMillis(this.clock)
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
@@ -75,6 +75,8 @@ export class Background<R> {
     }
   }
 }
+
+export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
 export const guarded = (task: () => void): void => {

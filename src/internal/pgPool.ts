@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { PoolError } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
+import { monotonicMillis } from "./background.ts"
 import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
@@ -31,7 +32,7 @@ export interface Plan<R> {
 export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn.Return<Plan<R>, PoolError> {
   const { checkAfter, closeTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
-  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = (): number => monotonicMillis(clock)
   const connect = connector(options)
   const grace = Math.min(maxGrace, closeTimeout / 2)
 

@@ -173,7 +173,7 @@ export class Pool<A, E, R> {
     this.background.alarms.cancel(job.alarm)
     if (Exit.isSuccess(exit)) {
       this.road = undefined
-      if (this.warned) this.background.fork(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
+      if (this.warned) this.log(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
       this.warned = false
       this.stopRetrying()
       this.background.alarms.cancel(this.retryAlarm)
@@ -228,8 +228,12 @@ export class Pool<A, E, R> {
     const { closed, idle, lent } = this.state
     if (this.warned || closed || idle.size + lent > 0) return
     this.warned = true
-    const message = `pool "${this.settings.name}" cannot open items and goes on trying`
-    this.background.later(() => this.background.fork(Effect.logWarning(message, cause)))
+    this.log(Effect.logWarning(`pool "${this.settings.name}" cannot open items and goes on trying`, cause))
+  }
+
+  // Not in this step: a logger may call back into the pool.
+  private log(line: Effect.Effect<void>): void {
+    this.background.later(() => this.background.fork(line))
   }
 
   private readonly retry = (cause: Cause.Cause<unknown>): void => {
@@ -398,8 +402,7 @@ export class Pool<A, E, R> {
     const message = `item ${item.id} of pool "${this.settings.name}" is closed under "${
       holderName(item)
     }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
-    // Not in this step: a logger may call back into the pool.
-    this.background.later(() => this.background.fork(Effect.logWarning(message)))
+    this.log(Effect.logWarning(message))
   }
 
   /** Every listener has its own buffer; a slow one loses the oldest events. */

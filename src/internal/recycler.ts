@@ -149,7 +149,8 @@ export class Recycler<A, R> {
     this.checkAll(recycled, () => {
       this.checking = false
       finish()
-      this.queued.shift()?.()
+      // One goes on with checks of its own; those of a closed pool have none, and all of them end.
+      while (!this.checking && this.queued.length > 0) this.queued.shift()!()
     })
   }
 

@@ -210,6 +210,8 @@ export class PoolState<A, R> implements Pooled<A> {
     if (item.doom === undefined && (pending !== undefined || this.settings.resets)) {
       item.status = "resetting"
       const work = this.shell.cleaning(item, exit, pending)
+      // What the user's function did may have been the end of the item.
+      if (item.status !== "resetting") return
       if (work !== undefined) return this.shell.reset(item, work)
     }
     this.settle(item, now, false)
