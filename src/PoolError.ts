@@ -21,6 +21,8 @@ export interface Counts {
   readonly lent: number
   readonly opening: number
   readonly closing: number
+  /** Leases that run: more than items lent, where several borrowers share one. */
+  readonly leases: number
   readonly waiting: number
   readonly min: number
   readonly max: number
@@ -56,16 +58,19 @@ export interface Problem {
  * **Details**
  *
  * `waited` is in milliseconds. `phase` is what the borrower was waiting for when
- * its time ended: its turn, an item being opened, or an item being checked.
- * `lastFailure` is the cause of the last failed open since one succeeded.
+ * its time ended: its turn, an item being opened, an item being checked, or the end
+ * of a suspension. `own` is how many items the borrower's own fiber holds: a fiber
+ * that holds some and asks for more may be waiting for itself. `lastFailure` is the
+ * cause of the last failed open since one succeeded.
  *
  * @category errors
  * @since 1.0.0
  */
 export class BorrowTimeout extends Data.TaggedClass("BorrowTimeout")<{
   readonly waited: number
-  readonly phase: "waiting" | "opening" | "checking"
+  readonly phase: "waiting" | "opening" | "checking" | "suspended"
   readonly counts: Counts
+  readonly own: number
   readonly oldestLease: Holder | undefined
   readonly lastFailure: Cause.Cause<unknown> | undefined
 }> {}
@@ -88,6 +93,40 @@ export class TooManyWaiters extends Data.TaggedClass("TooManyWaiters")<{
  * @since 1.0.0
  */
 export class Closed extends Data.TaggedClass("Closed") {}
+
+/**
+ * The pool is suspended, and its option `whenSuspended` is `"fail"`.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class Suspended extends Data.TaggedClass("Suspended") {}
+
+/**
+ * The lease was ended from outside, after it had been `held` for so many
+ * milliseconds: it was longer than `maxLease`, or the item's `monitor` told that the
+ * item has died, with `cause` if that failed. The item is recycled.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class LeaseEnded extends Data.TaggedClass("LeaseEnded")<{
+  readonly why: "maxLease" | "died"
+  readonly held: number
+  readonly cause: Cause.Cause<unknown> | undefined
+}> {}
+
+/**
+ * The `onBorrow` hook failed, or took longer than `checkTimeout`. The item that it
+ * was run on is recycled.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class HookFailed extends Data.TaggedClass("HookFailed")<{
+  readonly hook: "onBorrow"
+  readonly cause: Cause.Cause<unknown>
+}> {}
 
 /**
  * The open that was for this borrower took longer than `openTimeout`, given here
@@ -126,7 +165,16 @@ export class InvalidOptions extends Data.TaggedClass("InvalidOptions")<{
  * @category errors
  * @since 1.0.0
  */
-export type Reason = BorrowTimeout | TooManyWaiters | Closed | OpenTimeout | OpenInterrupted | InvalidOptions
+export type Reason =
+  | BorrowTimeout
+  | TooManyWaiters
+  | Closed
+  | Suspended
+  | LeaseEnded
+  | HookFailed
+  | OpenTimeout
+  | OpenInterrupted
+  | InvalidOptions
 
 /**
  * The error of every pool operation that fails for the pool's own reasons. The
@@ -177,12 +225,20 @@ const describe = (pool: string, reason: Reason): string => {
       })`
     case "Closed":
       return `Closed: "${pool}" is closed`
+    case "Suspended":
+      return `Suspended: "${pool}" is suspended`
+    case "LeaseEnded":
+      return `LeaseEnded: the item of "${pool}" ${
+        reason.why === "died" ? "died" : "was taken back: maxLease is over"
+      }, after ${duration(reason.held)} of this lease${reason.cause === undefined ? "" : `: ${failure(reason.cause)}`}`
+    case "HookFailed":
+      return `HookFailed: ${reason.hook} of "${pool}" failed: ${failure(reason.cause)}`
     case "OpenTimeout":
       return `OpenTimeout: an item of "${pool}" was not open within ${duration(reason.openTimeout)}`
     case "OpenInterrupted":
       return `OpenInterrupted: opening an item of "${pool}" was interrupted, by its own doing`
     case "InvalidOptions":
-      return `InvalidOptions: "${pool}" cannot be made: ${reason.problems.map(problem).join("; ")}`
+      return `InvalidOptions: "${pool}" does not take these options: ${reason.problems.map(problem).join("; ")}`
   }
 }
 
@@ -194,7 +250,16 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
   if (counts.opening > 0) out.push(`${counts.opening} opening`)
   if (counts.closing > 0) out.push(`${counts.closing} closing`)
   out.push(`${counts.waiting} waiting`)
-  if (reason.phase !== "waiting") out.push(`this one for an item that was ${reason.phase}`)
+  if (reason.phase === "suspended") out.push("the pool is suspended")
+  else if (reason.phase !== "waiting") out.push(`this one for an item that was ${reason.phase}`)
+  if (reason.own > 0) {
+    const items = reason.own === 1 ? "1 item" : `${reason.own} items`
+    out.push(
+      reason.own >= counts.leases && counts.lent >= counts.max
+        ? `a nested borrow that cannot succeed: this fiber itself holds ${reason.own === 1 ? "it" : "all of them"}`
+        : `this fiber itself holds ${items}`
+    )
+  }
   if (oldestLease !== undefined) out.push(`oldest lease ${duration(oldestLease.held)} by "${oldestLease.by}"`)
   return out
 }

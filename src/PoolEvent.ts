@@ -28,8 +28,13 @@ import type * as Cause from "effect/Cause"
  * | `Closed` | was released |
  * | `CloseFailed` | was released, with a failure |
  * | `Abandoned` | was not released within `closeTimeout`; its slot is free again |
- * | `TakenBack` | was closed under its borrower when the drain timeout ended |
- * | `Cleared` | every item of the pool is to be recycled |
+ * | `TakenBack` | was closed under its borrower: it died, or `maxLease` or `drainTimeout` was over |
+ * | `LeaseWarning` | has been lent for longer than `leaseWarning` |
+ * | `LeaseEnded` | was lent, and the lease is ended from outside: `why` |
+ * | `Cleared` | every item of the pool, or every idle one, is to be recycled |
+ * | `Swapped`, `SwapFailed` | is opened in a new way from now on, or that did not work |
+ * | `Suspended`, `Resumed` | lends nothing for a while, and again |
+ * | `Resized` | has new bounds |
  * | `Swept` | a sweep ended, having recycled this many |
  * | `RecyclerEnded` | the `sweep` Schedule is over or failed; time rules go on |
  * | `PoolClosing`, `PoolClosed` | the pool's scope is closing, is closed |
@@ -51,7 +56,7 @@ export type PoolEvent =
   | (Base & { readonly _tag: "Returned"; readonly item: number; readonly held: number })
   | (Base & {
     readonly _tag: "BorrowFailed"
-    readonly reason: "BorrowTimeout" | "TooManyWaiters" | "Closed" | "OpenFailed" | "Interrupted"
+    readonly reason: "BorrowTimeout" | "TooManyWaiters" | "Closed" | "Suspended" | "OpenFailed" | "Interrupted"
     readonly waited: number
   })
   | (Base & {
@@ -74,8 +79,23 @@ export type PoolEvent =
     readonly cause: Cause.Cause<unknown>
   })
   | (Base & { readonly _tag: "Abandoned"; readonly item: number; readonly took: number })
-  | (Base & { readonly _tag: "TakenBack"; readonly item: number; readonly held: number; readonly by: string })
-  | (Base & { readonly _tag: "Cleared" })
+  | (Base & {
+    readonly _tag: "TakenBack" | "LeaseWarning"
+    readonly item: number
+    readonly held: number
+    readonly by: string
+  })
+  | (Base & {
+    readonly _tag: "LeaseEnded"
+    readonly item: number
+    readonly held: number
+    readonly by: string
+    readonly why: "maxLease" | "died" | "leaked"
+    readonly cause: Cause.Cause<unknown> | undefined
+  })
+  | (Base & { readonly _tag: "Cleared" | "Swapped" | "Suspended" | "Resumed" })
+  | (Base & { readonly _tag: "SwapFailed"; readonly cause: Cause.Cause<unknown> })
+  | (Base & { readonly _tag: "Resized"; readonly min: number; readonly max: number })
   | (Base & { readonly _tag: "Swept"; readonly recycled: number })
   | (Base & { readonly _tag: "RecyclerEnded"; readonly cause: Cause.Cause<unknown> | undefined })
   | (Base & { readonly _tag: "PoolClosing" | "PoolClosed" })

@@ -9,14 +9,17 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { settingsOf } from "./internal/options.ts"
+import { settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
 import { type Effects, Pool, register } from "./internal/pool.ts"
 import { compile } from "./internal/rules.ts"
+import { Source } from "./internal/source.ts"
+import { zipped } from "./internal/zip.ts"
 import type { Counts, PoolError } from "./PoolError.ts"
 import type { PoolEvent } from "./PoolEvent.ts"
 import type * as RecyclePolicy from "./RecyclePolicy.ts"
@@ -51,8 +54,47 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   /**
    * Lends an item for one effect and takes it back when the effect ends, in any
    * way. Waits, fails and is interrupted as `get`, and costs no scope.
+   *
+   * **Details**
+   *
+   * With `maxLease` or `monitor` the effect runs in a fiber of its own, and a lease
+   * that is ended interrupts that fiber alone: `use` then fails with the reason
+   * `LeaseEnded` once the effect's finalizers have run.
    */
   use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2>
+  /**
+   * As `get`, for an item that nobody else has meanwhile. The same as `get` unless
+   * `concurrency` is above 1.
+   *
+   * **Details**
+   *
+   * The borrower waits in the same queue as all others. When no item is idle and none
+   * may be opened for it, a shared one takes no newcomer until it is free.
+   */
+  readonly getExclusive: Effect.Effect<A, E | PoolError, Scope.Scope>
+  /** As `use`, for an item that nobody else has meanwhile. */
+  useExclusive<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2>
+  /**
+   * Lends an item if one is there for the taking: idle and in no need of a check, or
+   * shared and with room. Never waits and opens nothing; passes nobody who waits. It
+   * fails only with `Closed`, `Suspended` or `HookFailed`.
+   */
+  readonly getIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope>
+  /** As `getIfAvailable`, for one effect, which is not run when there is no item. */
+  useIfAvailable<B, E2, R2>(
+    f: (item: A) => Effect.Effect<B, E2, R2>
+  ): Effect.Effect<Option.Option<B>, E2 | PoolError, R2>
+  /**
+   * Lends `n` different items to the current scope, all or none: a borrower that
+   * waits for its last ones cannot be blocked by another that does the same, for the
+   * places of both in the queue are one behind the other.
+   *
+   * **Details**
+   *
+   * Fails as `get`, and with `InvalidOptions` when `n` is above `max`. What it was
+   * lent goes back unused when it fails or is interrupted.
+   */
+  getN(n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope>
   /**
    * Recycles this item: now when it is idle, when it comes back when it is lent.
    * The reason, `"invalidated"` if none is given, stands in events and stats: keep
@@ -70,6 +112,44 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    * they come back or arrive. The pool then refills to `min`.
    */
   readonly clear: Effect.Effect<void>
+  /**
+   * Recycles every item, or with `only: "idle"` those that nobody has. With `over`
+   * each goes at a moment of its own within that time, the oldest first, so that the
+   * items are not all opened anew at once. Returns at once; the pool does the rest.
+   */
+  clearWith(options: ClearOptions): Effect.Effect<void, PoolError>
+  /**
+   * Opens items in a new way from now on: new credentials, another endpoint. The new
+   * way is tried once, with one item; only when that is open are the old items
+   * recycled, each at a moment of its own within `over` (default: the option
+   * `retireOver`), the lent ones when they come back.
+   *
+   * **Details**
+   *
+   * When the trial fails, `swap` fails with its error and the pool goes on as before.
+   * The trial needs room under `max`: if there is none, one idle item, or the next
+   * that comes back, goes for it; it fails with `BorrowTimeout` when none does. It is
+   * tried also while the pool is suspended, or other opens fail. Interruption gives
+   * the trial up.
+   */
+  swap<R2>(
+    acquire: Effect.Effect<A, E, R2>,
+    options?: { readonly over?: Duration.Input | undefined }
+  ): Effect.Effect<void, E | PoolError, Exclude<R2, Scope.Scope>>
+  /**
+   * Gives the pool new bounds while it is in use. Above a smaller `max` idle items are
+   * recycled now, the coldest first, and lent ones when they come back; until then
+   * nothing is lent anew.
+   */
+  resize(size: { readonly min?: number | undefined; readonly max?: number | undefined }): Effect.Effect<void, PoolError>
+  /**
+   * Lends nothing and opens nothing until `resume`. Leases go on, and rules and
+   * `clear` do their work. Borrowers wait with their timeouts running, or fail with
+   * `Suspended`, as the option `whenSuspended` says.
+   */
+  readonly suspend: Effect.Effect<void>
+  /** Serves those who wait, in their order. */
+  readonly resume: Effect.Effect<void>
   /**
    * Applies the rules to all idle items now, the coldest first, and tells what was
    * recycled and why. Waits for the effectful checks among the rules, each for at
@@ -101,6 +181,9 @@ export interface Stats {
   readonly pending: number
   readonly opening: number
   readonly closing: number
+  /** Leases that run: more than `used`, where several borrowers share an item. */
+  readonly leases: number
+  readonly suspended: boolean
   readonly min: number
   readonly max: number
   /** Totals since the pool was made. */
@@ -113,6 +196,8 @@ export interface Stats {
   readonly returned: number
   /** Leases whose item was closed under them; not counted as returned. */
   readonly takenBack: number
+  /** Leases whose scope was dropped without being closed. */
+  readonly leaked: number
   /** Borrowers that found no idle item. */
   readonly waited: number
   readonly timeouts: number
@@ -130,6 +215,19 @@ export interface Stats {
 export interface SweepResult {
   readonly examined: number
   readonly recycled: ReadonlyArray<{ readonly item: number; readonly reason: string }>
+}
+
+/**
+ * Which items a `clearWith` recycles, and over what time.
+ *
+ * @category models
+ * @since 1.0.0
+ */
+export interface ClearOptions {
+  /** Only the items that are idle now. Default: all. */
+  readonly only?: "idle" | undefined
+  /** Default: at once. */
+  readonly over?: Duration.Input | undefined
 }
 
 /**
@@ -153,14 +251,23 @@ export interface Options<
   RReset = R,
   RRetry = R,
   RRecycle = R,
-  RSweep = R
+  RSweep = R,
+  RMonitor = R,
+  ROnAcquire = R,
+  ROnBorrow = R,
+  ROnReturn = R,
+  ROnRelease = R
 > {
   /**
    * Opens one item. Its scope lives as long as the item: closing it is the
    * release. Runs in the background with the pool's context, and goes on when the
    * borrower that it was for has left.
+   *
+   * With a `Stream` of such effects, for example `SubscriptionRef.changes`, the pool is
+   * made when the first is there, and each that follows is taken as by `swap`: tried
+   * first, and told of in the log when it fails.
    */
-  readonly acquire: Effect.Effect<A, E, R>
+  readonly acquire: Effect.Effect<A, E, R> | Stream.Stream<Effect.Effect<A, E, R>, never, R>
   /** The label in errors, events and logs. Default: the service's id, or `"pool"`. */
   readonly name?: string | undefined
   /** The bound on items opening, idle, lent and closing together; may be Infinity. Default: 10. */
@@ -177,8 +284,23 @@ export interface Options<
   /**
    * Which idle item is lent: the one returned last, `"lifo"` (default), so that the
    * others grow cold and can be recycled, or the one returned first, `"fifo"`.
+   * `"hybrid"` is both: `min` items are used in turn, and those beyond them only when
+   * none of these is idle, the one returned last first.
    */
-  readonly order?: "lifo" | "fifo" | undefined
+  readonly order?: "lifo" | "fifo" | "hybrid" | undefined
+  /**
+   * How many borrowers may have one item at once, for items that can work for several
+   * (pipelined connections, HTTP/2). An idle item is lent before a shared one, a
+   * shared one before another is opened, and of these the one with the fewest
+   * borrowers. Rules see each lease; `reset` runs when the last of an item's
+   * borrowers has left, with the `Exit` of that lease. Default: 1.
+   */
+  readonly concurrency?: number | undefined
+  /**
+   * Opens items ahead of need: whenever more than this part of the open items'
+   * capacity is in use, above 0 and up to 1. Default: 1, when nothing is free.
+   */
+  readonly targetUtilization?: number | undefined
   /**
    * One budget for waiting, opening and checking. Default: 30 seconds. With zero a
    * borrower takes an idle item that needs no check or fails at once, and an open
@@ -239,11 +361,78 @@ export interface Options<
    * under them. Default: 10 seconds.
    */
   readonly drainTimeout?: Duration.Input | undefined
+  /**
+   * Make before break: how long an item that is only old (`age`, `uses`, `schedule`,
+   * `after`, a `clear` or `swap` over a time) goes on serving while another is opened
+   * in its place. When there is no room for both under `max`, or nobody needs the
+   * item, it is recycled as ever. Default: 0, never.
+   */
+  readonly replaceTimeout?: Duration.Input | undefined
+  /** How long the old items take to go after a `swap`. Default: 10 seconds. */
+  readonly retireOver?: Duration.Input | undefined
+  /**
+   * A lease that lasts longer is told of once, in the log and the events: who has the
+   * item, for how long, and where it was borrowed. Default: Infinity, none.
+   */
+  readonly leaseWarning?: Duration.Input | undefined
+  /**
+   * A lease that lasts longer is ended. What `use` runs is interrupted, and fails with
+   * the reason `LeaseEnded` when its finalizers have run, for which it has
+   * `closeTimeout`; then the item is recycled. An item that `get` lent to a scope is
+   * closed under its borrower. Default: Infinity, none.
+   */
+  readonly maxLease?: Duration.Input | undefined
+  /**
+   * Runs beside each item for all its life, and ends, in any way, when the item has
+   * died by itself. The item is then recycled at once, idle or lent, and what `use`
+   * runs is interrupted and fails with the reason `LeaseEnded`. Default: none.
+   */
+  readonly monitor?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, RMonitor>) | undefined
+  /** Runs when an item was acquired, as a part of the open: it fails as `acquire` does. */
+  readonly onAcquire?: ((item: NoInfer<A>) => Effect.Effect<unknown, NoInfer<E>, ROnAcquire>) | undefined
+  /**
+   * Runs before the borrower gets the item, for at most `checkTimeout`. When it fails,
+   * the borrower fails with the reason `HookFailed`, and the item is recycled.
+   */
+  readonly onBorrow?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, ROnBorrow>) | undefined
+  /**
+   * Runs when a lease has ended, before `reset`, and shares its `resetTimeout`. When
+   * it fails, the item is recycled. Like `reset` it may give `undefined`.
+   */
+  readonly onReturn?:
+    | ((
+      item: NoInfer<A>,
+      exit: Exit.Exit<unknown, unknown>
+    ) => Effect.Effect<unknown, unknown, ROnReturn> | undefined)
+    | undefined
+  /**
+   * Runs before an item is released, for at most half of `closeTimeout`. When it
+   * fails, the item is released all the same and the failure is told of as that of a
+   * release.
+   */
+  readonly onRelease?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, ROnRelease>) | undefined
+  /** What borrowers of a suspended pool do: `"wait"` (default) or `"fail"`. */
+  readonly whenSuspended?: "wait" | "fail" | undefined
 }
 
 /** Options of which each effect may need something else. */
-type Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W> =
-  & Options<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep>
+type Given<
+  A,
+  E,
+  R,
+  RCheck,
+  RReset,
+  RRetry,
+  RRecycle,
+  RSweep,
+  RMonitor,
+  ROnAcquire,
+  ROnBorrow,
+  ROnReturn,
+  ROnRelease,
+  W
+> =
+  & Options<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, RMonitor, ROnAcquire, ROnBorrow, ROnReturn, ROnRelease>
   & { readonly warm?: W | "background" | "lazy" | "eager" | undefined }
 
 /** The error that making a pool adds to `PoolError`: only a warm-up can fail with `E`. */
@@ -260,8 +449,11 @@ export const isQueuePool = (u: unknown): u is QueuePool<unknown, unknown> => has
 class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   readonly [TypeId]: typeof TypeId = TypeId
   readonly name: string
-  readonly get: Effect.Effect<A, E | PoolError, Scope.Scope>
+  readonly getIfAvailable: QueuePool<A, E>["getIfAvailable"]
+  readonly getN: QueuePool<A, E>["getN"]
   readonly use: QueuePool<A, E>["use"]
+  readonly useExclusive: QueuePool<A, E>["useExclusive"]
+  readonly useIfAvailable: QueuePool<A, E>["useIfAvailable"]
   readonly sweep: Effect.Effect<SweepResult>
   readonly events: Stream.Stream<PoolEvent>
   private readonly pool: Pool<A, E, R>
@@ -270,10 +462,22 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
     this.pool = pool
     register(this, pool)
     this.name = pool.settings.name
-    this.get = pool.borrowing.get
+    this.getIfAvailable = pool.borrowing.getIfAvailable
+    this.getN = pool.borrowing.getN
     this.use = pool.borrowing.use
+    this.useExclusive = pool.borrowing.useExclusive
+    this.useIfAvailable = pool.borrowing.useIfAvailable
     this.sweep = pool.sweep
     this.events = pool.events
+  }
+
+  // Accessors, because a pool that traces its leases looks at who asks.
+  get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
+    return this.pool.borrowing.get
+  }
+
+  get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
+    return this.pool.borrowing.getExclusive
   }
 
   readonly invalidate = (item: A, reason = "invalidated"): Effect.Effect<void> =>
@@ -282,7 +486,32 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
       return Effect.void
     })
 
-  readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.clear())
+  readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.clear(false, 0))
+
+  readonly clearWith = ({ only, over = 0 }: ClearOptions): Effect.Effect<void, PoolError> =>
+    Effect.map(spreadOf(this.name, over), (millis) => this.pool.state.clear(only === "idle", millis))
+
+  readonly swap: QueuePool<A, E>["swap"] = (acquire, options) =>
+    Effect.contextWith((context) =>
+      Effect.flatMap(
+        spreadOf(this.name, options?.over ?? this.pool.settings.retireOver),
+        // The scope is the item's, whatever scope the caller has.
+        (millis) => this.pool.swap(inItsScope(acquire, context as never) as never, millis)
+      )
+    )
+
+  readonly resize = (
+    size: { readonly min?: number | undefined; readonly max?: number | undefined }
+  ): Effect.Effect<void, PoolError> => {
+    const { state } = this.pool
+    return Effect.suspend(() =>
+      Effect.map(sizeOf(this.name, size, state.settings), ({ max, min }) => state.resize(min, max))
+    )
+  }
+
+  readonly suspend: Effect.Effect<void> = Effect.sync(() => this.pool.state.suspend())
+
+  readonly resume: Effect.Effect<void> = Effect.sync(() => this.pool.state.resume())
 
   readonly stats: Effect.Effect<Stats> = Effect.sync(() => statsOf(this.pool))
 
@@ -291,10 +520,17 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   }
 }
 
+const inItsScope = <A, E, R>(
+  acquire: Effect.Effect<A, E, R>,
+  context: Context.Context<R>
+): Effect.Effect<A, E, Scope.Scope> =>
+  Effect.flatMap(Scope.Scope, (scope) => Effect.provideContext(acquire, Context.add(context, Scope.Scope, scope)))
+
 const statsOf = <A, E, R>({ state }: Pool<A, E, R>): Stats => {
   const { lent, waiting, ...counts }: Counts = state.counts()
   const { recycled, ...totals } = state.totals
-  return { ...counts, used: lent, pending: waiting, ...totals, recycled: Object.fromEntries(recycled) }
+  const { suspended } = state
+  return { ...counts, used: lent, pending: waiting, suspended, ...totals, recycled: Object.fromEntries(recycled) }
 }
 
 const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>, name: string) {
@@ -302,16 +538,25 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
   const context = yield* Effect.context<R | Scope.Scope>()
   // Its own scope, so that a warm-up that fails or is interrupted leaves nothing behind.
   const scope = yield* Scope.fork(Context.get(context, Scope.Scope))
+  const { acquire } = options
+  const source = Effect.isEffect(acquire) ? undefined : new Source<A, E, R>(acquire)
+  if (source !== undefined) yield* Effect.forkIn(source.run, scope)
   const effects: Effects<A, E, R> = {
-    acquire: options.acquire,
+    acquire: Effect.isEffect(acquire) ? acquire : yield* source!.first(settings.name),
     check: options.check,
     reset: options.reset,
     retry: options.retry,
-    sweep: options.sweep
+    sweep: options.sweep,
+    monitor: options.monitor,
+    onAcquire: options.onAcquire,
+    onBorrow: options.onBorrow,
+    onReturn: options.onReturn,
+    onRelease: options.onRelease
   }
   const pool = new Pool(settings, effects, compile(options.recycle), context)
   yield* Scope.addFinalizer(scope, pool.close)
   yield* Effect.onExit(pool.start, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
+  source?.feed(pool)
   return new QueuePoolImpl(pool) as QueuePool<A, E>
 })
 
@@ -362,20 +607,66 @@ export const make = <
   RReset = R,
   RRetry = R,
   RRecycle = R,
-  RSweep = R
+  RSweep = R,
+  RMonitor = R,
+  ROnAcquire = R,
+  ROnBorrow = R,
+  ROnReturn = R,
+  ROnRelease = R
 >(
-  options: Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
+  options: Given<
+    A,
+    E,
+    R,
+    RCheck,
+    RReset,
+    RRetry,
+    RRecycle,
+    RSweep,
+    RMonitor,
+    ROnAcquire,
+    ROnBorrow,
+    ROnReturn,
+    ROnRelease,
+    W
+  >
 ): Effect.Effect<
   QueuePool<A, E>,
   PoolError | WarmError<E, W>,
-  R | RCheck | RReset | RRetry | RRecycle | RSweep | Scope.Scope
+  | R
+  | RCheck
+  | RReset
+  | RRetry
+  | RRecycle
+  | RSweep
+  | RMonitor
+  | ROnAcquire
+  | ROnBorrow
+  | ROnReturn
+  | ROnRelease
+  | Scope.Scope
 > =>
   // Only a warm-up fails with E, which the types of the options know and the code does not.
   // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
-  makeNamed<A, E, R | RCheck | RReset | RRetry | RRecycle | RSweep>(options, "pool") as Effect.Effect<
+  makeNamed<
+    A,
+    E,
+    R | RCheck | RReset | RRetry | RRecycle | RSweep | RMonitor | ROnAcquire | ROnBorrow | ROnReturn | ROnRelease
+  >(options, "pool") as Effect.Effect<
     QueuePool<A, E>,
     PoolError | WarmError<E, W>,
-    R | RCheck | RReset | RRetry | RRecycle | RSweep | Scope.Scope
+    | R
+    | RCheck
+    | RReset
+    | RRetry
+    | RRecycle
+    | RSweep
+    | RMonitor
+    | ROnAcquire
+    | ROnBorrow
+    | ROnReturn
+    | ROnRelease
+    | Scope.Scope
   >
 
 /**
@@ -408,23 +699,85 @@ export const layer = <
   RReset = R,
   RRetry = R,
   RRecycle = R,
-  RSweep = R
+  RSweep = R,
+  RMonitor = R,
+  ROnAcquire = R,
+  ROnBorrow = R,
+  ROnReturn = R,
+  ROnRelease = R
 >(
   tag: Context.Key<I, QueuePool<A, E>>,
   options:
-    | Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
-    | Effect.Effect<Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>, E2, R2>
+    | Given<
+      A,
+      E,
+      R,
+      RCheck,
+      RReset,
+      RRetry,
+      RRecycle,
+      RSweep,
+      RMonitor,
+      ROnAcquire,
+      ROnBorrow,
+      ROnReturn,
+      ROnRelease,
+      W
+    >
+    | Effect.Effect<
+      Given<
+        A,
+        E,
+        R,
+        RCheck,
+        RReset,
+        RRetry,
+        RRecycle,
+        RSweep,
+        RMonitor,
+        ROnAcquire,
+        ROnBorrow,
+        ROnReturn,
+        ROnRelease,
+        W
+      >,
+      E2,
+      R2
+    >
 ): Layer.Layer<
   I,
   PoolError | WarmError<E, W> | E2,
-  Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+  Exclude<
+    R | RCheck | RReset | RRetry | RRecycle | RSweep | RMonitor | ROnAcquire | ROnBorrow | ROnReturn | ROnRelease | R2,
+    Scope.Scope
+  >
 > => {
-  const make = (given: Options<A, E, R | RCheck | RReset | RRetry | RRecycle | RSweep>) => makeNamed(given, tag.key)
+  const make = (
+    given: Options<
+      A,
+      E,
+      R | RCheck | RReset | RRetry | RRecycle | RSweep | RMonitor | ROnAcquire | ROnBorrow | ROnReturn | ROnRelease
+    >
+  ) => makeNamed(given, tag.key)
   // @effect-diagnostics-next-line unsafeEffectTypeAssertion:off
   return Layer.effect(tag, Effect.isEffect(options) ? Effect.flatMap(options, make) : make(options)) as Layer.Layer<
     I,
     PoolError | WarmError<E, W> | E2,
-    Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+    Exclude<
+      | R
+      | RCheck
+      | RReset
+      | RRetry
+      | RRecycle
+      | RSweep
+      | RMonitor
+      | ROnAcquire
+      | ROnBorrow
+      | ROnReturn
+      | ROnRelease
+      | R2,
+      Scope.Scope
+    >
   >
 }
 
@@ -441,12 +794,31 @@ export interface ServiceClass<Self, Id extends string, A, E, LE, LR>
   /** Builds the pool, once for all who share it. */
   readonly layer: Layer.Layer<Self, LE, LR>
   readonly get: Effect.Effect<A, E | PoolError, Scope.Scope | Self>
+  readonly getExclusive: Effect.Effect<A, E | PoolError, Scope.Scope | Self>
+  readonly getIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope | Self>
+  readonly getN: (n: number) => Effect.Effect<Array<A>, E | PoolError, Scope.Scope | Self>
   /** The pool's `use`; `use` itself is the service's own. */
   readonly useItem: <B, E2, R2>(
     f: (item: A) => Effect.Effect<B, E2, R2>
   ) => Effect.Effect<B, E | E2 | PoolError, R2 | Self>
+  readonly useExclusive: <B, E2, R2>(
+    f: (item: A) => Effect.Effect<B, E2, R2>
+  ) => Effect.Effect<B, E | E2 | PoolError, R2 | Self>
+  readonly useIfAvailable: <B, E2, R2>(
+    f: (item: A) => Effect.Effect<B, E2, R2>
+  ) => Effect.Effect<Option.Option<B>, E2 | PoolError, R2 | Self>
   readonly invalidate: (item: A, reason?: string) => Effect.Effect<void, never, Self>
   readonly clear: Effect.Effect<void, never, Self>
+  readonly clearWith: (options: ClearOptions) => Effect.Effect<void, PoolError, Self>
+  readonly swap: <R2>(
+    acquire: Effect.Effect<A, E, R2>,
+    options?: { readonly over?: Duration.Input | undefined }
+  ) => Effect.Effect<void, E | PoolError, Exclude<R2, Scope.Scope> | Self>
+  readonly resize: (
+    size: { readonly min?: number | undefined; readonly max?: number | undefined }
+  ) => Effect.Effect<void, PoolError, Self>
+  readonly suspend: Effect.Effect<void, never, Self>
+  readonly resume: Effect.Effect<void, never, Self>
   readonly sweep: Effect.Effect<SweepResult, never, Self>
   readonly stats: Effect.Effect<Stats, never, Self>
   readonly events: Stream.Stream<PoolEvent, never, Self>
@@ -488,30 +860,131 @@ export const Service = <Self>() =>
   RReset = R,
   RRetry = R,
   RRecycle = R,
-  RSweep = R
+  RSweep = R,
+  RMonitor = R,
+  ROnAcquire = R,
+  ROnBorrow = R,
+  ROnReturn = R,
+  ROnRelease = R
 >(
   id: Id,
   options:
-    | Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>
-    | Effect.Effect<Given<A, E, R, RCheck, RReset, RRetry, RRecycle, RSweep, W>, E2, R2>
+    | Given<
+      A,
+      E,
+      R,
+      RCheck,
+      RReset,
+      RRetry,
+      RRecycle,
+      RSweep,
+      RMonitor,
+      ROnAcquire,
+      ROnBorrow,
+      ROnReturn,
+      ROnRelease,
+      W
+    >
+    | Effect.Effect<
+      Given<
+        A,
+        E,
+        R,
+        RCheck,
+        RReset,
+        RRetry,
+        RRecycle,
+        RSweep,
+        RMonitor,
+        ROnAcquire,
+        ROnBorrow,
+        ROnReturn,
+        ROnRelease,
+        W
+      >,
+      E2,
+      R2
+    >
 ): ServiceClass<
   Self,
   Id,
   A,
   E,
   PoolError | WarmError<E, W> | E2,
-  Exclude<R | RCheck | RReset | RRetry | RRecycle | RSweep | R2, Scope.Scope>
+  Exclude<
+    R | RCheck | RReset | RRetry | RRecycle | RSweep | RMonitor | ROnAcquire | ROnBorrow | ROnReturn | ROnRelease | R2,
+    Scope.Scope
+  >
 > => {
   const Tag = Context.Service<Self, QueuePool<A, E>>()(id)
   const with_ = <B, E3, R3>(f: (pool: QueuePool<A, E>) => Effect.Effect<B, E3, R3>) => Effect.flatMap(Tag, f)
   return Object.assign(Tag, {
     layer: layer(Tag, options),
     get: with_((pool) => pool.get),
+    getExclusive: with_((pool) => pool.getExclusive),
+    getIfAvailable: with_((pool) => pool.getIfAvailable),
+    getN: (n: number) => with_((pool) => pool.getN(n)),
     useItem: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.use(f)),
+    useExclusive: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useExclusive(f)),
+    useIfAvailable: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useIfAvailable(f)),
     invalidate: (item: A, reason?: string) => with_((pool) => pool.invalidate(item, reason)),
     clear: with_((pool) => pool.clear),
+    clearWith: (options: ClearOptions) => with_((pool) => pool.clearWith(options)),
+    swap: <R3>(acquire: Effect.Effect<A, E, R3>, options?: { readonly over?: Duration.Input | undefined }) =>
+      with_((pool) => pool.swap(acquire, options)),
+    resize: (size: { readonly min?: number | undefined; readonly max?: number | undefined }) =>
+      with_((pool) => pool.resize(size)),
+    suspend: with_((pool) => pool.suspend),
+    resume: with_((pool) => pool.resume),
     sweep: with_((pool) => pool.sweep),
     stats: with_((pool) => pool.stats),
     events: Stream.unwrap(Effect.map(Tag, (pool) => pool.events))
   }) as never
 }
+
+// A pool's types are invariant: no other type has every pool in it.
+// oxlint-disable-next-line no-explicit-any -- see above
+type AnyPool = QueuePool<any, any>
+
+/**
+ * Lends one item of each of several pools to the current scope, all or none.
+ *
+ * **Details**
+ *
+ * The pools are asked in one fixed order, that in which they were made, whatever the
+ * order of the arguments: programs that need the same pools cannot block one another.
+ * A pool that is given twice is asked once, for two different items. What was lent
+ * goes back at once when a later pool fails.
+ *
+ * **Example** (Two sessions at once)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { QueuePool } from "effect-queuepool"
+ *
+ * const program = Effect.gen(function*() {
+ *   const from = yield* QueuePool.make({ acquire: Effect.succeed("from") })
+ *   const to = yield* QueuePool.make({ acquire: Effect.succeed("to") })
+ *   return yield* Effect.scoped(QueuePool.zip(from, to))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => ["from", "to"]
+ * ```
+ *
+ * @category combinators
+ * @since 1.0.0
+ */
+export const zip = <const Pools extends ReadonlyArray<AnyPool>>(
+  ...pools: Pools
+): Effect.Effect<ItemsOf<Pools>, ErrorsOf<Pools>, Scope.Scope> =>
+  // @effect-diagnostics-next-line anyUnknownInErrorContext:off
+  zipped(pools) as never
+
+/** The items that `zip` lends. */
+type ItemsOf<Pools extends ReadonlyArray<AnyPool>> = {
+  -readonly [K in keyof Pools]: Pools[K] extends QueuePool<infer A, infer _> ? A : never
+}
+
+type ErrorsOf<Pools extends ReadonlyArray<AnyPool>> =
+  | (Pools[number] extends QueuePool<infer _, infer E> ? E : never)
+  | PoolError

@@ -91,7 +91,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
         const error = yield* Effect.flip(
           Effect.scoped(PgQueuePool.make({ name: "mine", recycle: RecyclePolicy.uses(0) }))
         )
-        assert.include(error.message, "\"mine\" cannot be made: recycle")
+        assert.include(error.message, "\"mine\" does not take these options: recycle")
       }))
 
     it.effect("of the driver's pool are mapped on ours", () =>

@@ -309,7 +309,7 @@ describe("schedule", () => {
       const subject = item()
       yield* start(rules, subject)
       const verdict = yield* atReturn(rules, subject, opened)
-      assert.deepStrictEqual(verdict, { reason: "rule failed", also: "none", cause: Cause.fail("sync") })
+      assert.deepStrictEqual(verdict, { reason: "rule failed", also: "none", soft: false, cause: Cause.fail("sync") })
       assert.strictEqual(told(rules.atSweep(subject, opened, false)), "rule failed")
       assert.strictEqual(rules.nextDue(subject, opened, false), -Infinity)
     }))

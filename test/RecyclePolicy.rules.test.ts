@@ -342,6 +342,143 @@ describe("any, all, not and named", () => {
   })
 })
 
+describe("soft verdicts", () => {
+  const {
+    after,
+    age,
+    all,
+    any,
+    check,
+    failed,
+    failedWith,
+    idle,
+    interrupted,
+    mapInput,
+    named,
+    not,
+    schedule,
+    uses,
+    when
+  } = RecyclePolicy
+
+  const yes = () => true
+  const sure = () => Effect.succeed(true)
+
+  /** What is said of an item one second old at the end of its second lease: the reason, and whether it is soft. */
+  const heard = (input: RecyclePolicy.Input<string>, exit: Exit.Exit<unknown, unknown> = failure) => {
+    const rules = compile(input)
+    const subject = item()
+    Effect.runSync(start(rules, subject))
+    Effect.runSync(atReturn(rules, subject, opened + 500))
+    const verdict = Effect.runSync(atReturn(rules, subject, opened + 1_000, exit))
+    return verdict === undefined ? [] : [verdict.reason, verdict.soft]
+  }
+
+  const swept = (input: RecyclePolicy.Input<string>) => {
+    const rules = compile(input)
+    const asked = rules.checkAtSweep(item({ uses: 2 }), opened + 1_000, false)
+    const verdict = asked === undefined ? undefined : Effect.runSync(asked)
+    return verdict === undefined ? [] : [verdict.reason, verdict.soft]
+  }
+
+  it("are those of rules that tell how old an item is", () => {
+    assert.deepStrictEqual(heard(age(999)), ["age", true])
+    assert.deepStrictEqual(heard(age(1_000, { jitter: 0.9999 })), ["age", true])
+    assert.deepStrictEqual(heard(uses(2)), ["uses", true])
+    assert.deepStrictEqual(heard(schedule(Schedule.recurs(1))), ["schedule", true])
+    assert.deepStrictEqual(heard(after(Schedule.spaced(10))), ["after", true])
+  })
+
+  it("are not those of rules that find it broken, or not needed", () => {
+    assert.deepStrictEqual(heard(failed), ["failed", false])
+    assert.deepStrictEqual(heard(failedWith(yes)), ["failed", false])
+    assert.deepStrictEqual(heard(interrupted, interruption), ["interrupted", false])
+    assert.deepStrictEqual(heard(yes), ["when", false])
+    assert.deepStrictEqual(heard(when(boom)), ["rule failed", false])
+    assert.deepStrictEqual(heard(failedWith(boom)), ["rule failed", false])
+    assert.deepStrictEqual(heard(schedule(Schedule.cron("nonsense"))), ["rule failed", false])
+    const idled = compile(idle(10)).atSweep(item(), opened + 11, false)!
+    assert.deepStrictEqual([idled.reason, idled.soft], ["idle", false])
+    assert.deepStrictEqual(swept(check(sure)), ["check", false])
+    assert.deepStrictEqual(swept(check(boom)), ["check failed", false])
+  })
+
+  it("are no longer soft inside not, and again soft inside two", () => {
+    assert.deepStrictEqual(heard(not(age(2_000))), ["not age", false])
+    assert.deepStrictEqual(heard(not(uses(3))), ["not uses", false])
+    assert.deepStrictEqual(heard(not(schedule(Schedule.recurs(9)))), ["not schedule", false])
+    assert.deepStrictEqual(heard(not(after(Schedule.spaced(2_000)))), ["not after", false])
+    assert.deepStrictEqual(heard(not(not(uses(2)))), ["uses", true])
+    assert.deepStrictEqual(heard(named(not(all([not(uses(2)), not(age(1))])), "worn")), ["worn", true])
+    assert.deepStrictEqual(heard(all([uses(2), not(age(2_000))])), ["uses and not age", false])
+  })
+
+  it("stay so under a name, and of another item", () => {
+    assert.deepStrictEqual(heard(named(uses(2), "tired")), ["tired", true])
+    assert.deepStrictEqual(heard(named(any([failed, uses(2)]), "bad")), ["bad", false])
+    assert.deepStrictEqual(heard(mapInput(age(10), (text: string) => text.length)), ["age", true])
+  })
+
+  it("of all are soft if every one is", () => {
+    assert.deepStrictEqual(heard(all([uses(2), age(10)])), ["uses and age", true])
+    assert.deepStrictEqual(heard(all([uses(2), failed])), ["uses and failed", false])
+    assert.deepStrictEqual(heard(all([failed, uses(2)])), ["failed and uses", false])
+    assert.deepStrictEqual(heard(all([any([uses(2), failed]), age(10)])), ["failed and age", false])
+    assert.deepStrictEqual(heard(all([any([uses(2), failed]), age(10)]), Exit.void), ["uses and age", true])
+    assert.deepStrictEqual(swept(all([age(10), check(sure)])), ["age and check", false])
+  })
+
+  it("of any give way to a hard one, wherever it stands", () => {
+    assert.deepStrictEqual(heard(any([uses(2), age(10)])), ["uses", true])
+    assert.deepStrictEqual(heard([uses(2), age(10), failed]), ["failed", false])
+    assert.deepStrictEqual(heard([failed, uses(2)]), ["failed", false])
+    assert.deepStrictEqual(heard([uses(2), failed], Exit.void), ["uses", true])
+    assert.deepStrictEqual(heard([uses(2), named(failed, "first"), named(failed, "second")]), ["first", false])
+    assert.deepStrictEqual(heard([age(10), any([uses(2), any([uses(3), yes])])]), ["when", false])
+    assert.deepStrictEqual(heard([age(10), all([uses(2), failed])]), ["uses and failed", false])
+    assert.deepStrictEqual(heard([uses(2), boom]), ["rule failed", false])
+  })
+
+  it("give way to one that takes others with it, as hard ones do", () => {
+    const older = failedWith(yes, { also: "older", reason: "older" })
+    for (const rules of [[uses(2), failed, older], [older, failed, uses(2)], [failed, uses(2), older]]) {
+      assert.deepStrictEqual(heard(rules), ["older", false])
+    }
+    assert.deepStrictEqual(heard([uses(2), failed, failedWith(() => false, { also: "all" })]), ["failed", false])
+    assert.deepStrictEqual(heard([uses(2), failedWith(() => false, { also: "all" }), age(10)]), ["uses", true])
+  })
+
+  it("are hard when a Schedule of the item has failed, whatever the reason", () => {
+    assert.deepStrictEqual(heard([schedule(Schedule.cron("nonsense")), uses(2)]), ["uses", false])
+  })
+
+  it("keep a predicate from being asked only where it cannot matter", () => {
+    let asked = 0
+    const odd = () => ++asked < 0
+    assert.deepStrictEqual(heard([uses(1), odd, failed], Exit.void), ["uses", true])
+    assert.strictEqual(asked, 2)
+    assert.deepStrictEqual(heard([failed, odd]), ["failed", false])
+    assert.strictEqual(asked, 3)
+  })
+
+  it("do not keep a check from being run, for it may find the item broken", () => {
+    assert.deepStrictEqual(swept([check(sure), age(10)]), ["check", false])
+    assert.deepStrictEqual(swept([check(() => Effect.succeed(false)), age(10), uses(1)]), ["age", true])
+    const both = any([check(() => Effect.succeed(false)), uses(2)])
+    assert.deepStrictEqual(swept([all([both, age(10)]), check(sure)]), ["check", false])
+    assert.deepStrictEqual(swept([all([both, age(10)]), all([both, age(20)])]), ["uses and age", true])
+    let runs = 0
+    const counted = check(() => Effect.sync(() => ++runs > 0))
+    assert.deepStrictEqual(swept([counted, age(10), not(uses(3))]), ["not uses", false])
+    assert.strictEqual(runs, 0)
+    // One that is silent before its checks are asked leaves what has spoken.
+    assert.deepStrictEqual(swept([age(10), all([counted, idle(5_000)])]), ["age", true])
+    assert.deepStrictEqual(swept([any([age(10), all([counted, idle(5_000)])]), check(sure)]), ["check", false])
+    assert.strictEqual(runs, 0)
+    assert.deepStrictEqual(swept([age(10), all([check(sure), boom])]), ["rule failed", false])
+  })
+})
+
 describe("mapInput", () => {
   it("shows the rules inside another item", () => {
     const long = RecyclePolicy.when((usage: RecyclePolicy.Usage<number>) => usage.item > 3, "long")

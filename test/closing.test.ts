@@ -3,13 +3,13 @@ import { Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { books, borrow, closedBooks, elapse, ending, endings, several, Watch } from "./kit/books.ts"
-import { settle, Source } from "./kit/items.ts"
+import { type Refused, settle, Source } from "./kit/items.ts"
 import { logged, record, told } from "./kit/observe.ts"
 
 /** A pool in a scope of its own, whose closing is watched. */
 const opened = Effect.fnUntraced(function*(
   source: Source,
-  options: Omit<QueuePool.Options<{ readonly id: number }, unknown>, "acquire">
+  options: Omit<QueuePool.Options<{ readonly id: number }, Refused>, "acquire">
 ) {
   const watch = new Watch()
   const scope = yield* Scope.make()

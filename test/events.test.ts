@@ -391,6 +391,8 @@ describe("stats", () => {
         pending: 1,
         opening: 1,
         closing: 0,
+        leases: 1,
+        suspended: false,
         min: 1,
         max: 4,
         opened: 1,
@@ -400,6 +402,7 @@ describe("stats", () => {
         borrowed: 1,
         returned: 0,
         takenBack: 0,
+        leaked: 0,
         waited: 1,
         timeouts: 0,
         recycled: {}
@@ -412,6 +415,8 @@ describe("stats", () => {
         pending: 0,
         opening: 0,
         closing: 1,
+        leases: 1,
+        suspended: false,
         min: 1,
         max: 4,
         opened: 2,
@@ -421,6 +426,7 @@ describe("stats", () => {
         borrowed: 2,
         returned: 1,
         takenBack: 0,
+        leaked: 0,
         waited: 1,
         timeouts: 0,
         recycled: { failed: 1 }

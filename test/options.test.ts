@@ -35,6 +35,7 @@ const inside = (pool: unknown) => (Reflect.get(pool as object, "pool") as { read
 const wholeFrom1 = "a whole number from 1, or Infinity"
 const wholeFrom0 = "a whole number from 0, or Infinity"
 const fromZero = "a duration from zero, or Infinity"
+const zeroToFinite = "a duration from zero, not Infinity"
 const aboveZero = "a duration above zero, not Infinity"
 const notADuration = [
   NaN,
@@ -67,12 +68,21 @@ const notAFunction = [5, "ping", null, {}, [], acquire, true]
 
 /** Every option, what it says it allows, and values that it must not take. */
 const bad: ReadonlyArray<readonly [string, string, ReadonlyArray<unknown>]> = [
-  ["acquire", "an Effect", [undefined, null, 5, "acquire", {}, [], () => acquire, Promise.resolve(1)]],
+  ["acquire", "an Effect, or a Stream of Effects", [
+    undefined,
+    null,
+    5,
+    "acquire",
+    {},
+    [],
+    () => acquire,
+    Promise.resolve(1)
+  ]],
   ["name", "a string that is not empty", ["", 5, null, {}, Symbol.for("x")]],
   ["max", wholeFrom1, [0, -0, 0.5, ...notANumber]],
   ["min", "a whole number from 0 to max", [Infinity, ...notANumber]],
   ["warm", `"background" or "lazy" or "eager"`, ["", "Eager", true, false, null, 0, {}]],
-  ["order", `"lifo" or "fifo"`, ["", "LIFO", true, null, 0]],
+  ["order", `"lifo" or "fifo" or "hybrid"`, ["", "LIFO", true, null, 0]],
   ["borrowTimeout", fromZero, notADuration],
   ["maxWaiters", wholeFrom0, notANumber],
   ["openConcurrency", wholeFrom1, [0, ...notANumber]],
@@ -90,7 +100,19 @@ const bad: ReadonlyArray<readonly [string, string, ReadonlyArray<unknown>]> = [
     [0, Infinity, "Infinity", "0 seconds", acquire, ...notADuration]
   ],
   ["closeTimeout", aboveZero, [0, Infinity, "Infinity", "0 seconds", ...notADuration]],
-  ["drainTimeout", fromZero, notADuration]
+  ["drainTimeout", fromZero, notADuration],
+  ["concurrency", "a whole number from 1", [0, 0.5, Infinity, 2 ** 53, ...notANumber]],
+  ["targetUtilization", "a number above 0, up to 1", [0, 1.1, Infinity, ...notANumber]],
+  ["replaceTimeout", zeroToFinite, [Infinity, "Infinity", ...notADuration]],
+  ["retireOver", zeroToFinite, [Infinity, "Infinity", ...notADuration]],
+  ["leaseWarning", "a duration above zero", [0, "0 seconds", ...notADuration]],
+  ["maxLease", "a duration above zero", [0, "0 seconds", ...notADuration]],
+  ["monitor", "a function from the item to an Effect", notAFunction],
+  ["onAcquire", "a function from the item to an Effect", notAFunction],
+  ["onBorrow", "a function from the item to an Effect", notAFunction],
+  ["onReturn", "a function from the item and the lease's Exit to an Effect", notAFunction],
+  ["onRelease", "a function from the item to an Effect", notAFunction],
+  ["whenSuspended", `"wait" or "fail"`, ["", "Wait", true, null, 0]]
 ]
 
 describe("a wrong option", () => {
@@ -146,7 +168,7 @@ describe("a wrong option", () => {
       assert.strictEqual(error._tag, "PoolError")
       assert.strictEqual(
         error.message,
-        `InvalidOptions: "db" cannot be made: max is 0, allowed is a whole number from 1, or Infinity; ` +
+        `InvalidOptions: "db" does not take these options: max is 0, allowed is a whole number from 1, or Infinity; ` +
           `min is NaN, allowed is a whole number from 0 to max; ` +
           `borrowTimeout is "soon", allowed is a duration from zero, or Infinity`
       )
@@ -207,7 +229,19 @@ describe("an option that was not given", () => {
         recycle: undefined,
         sweep: undefined,
         closeTimeout: 5000,
-        drainTimeout: 10_000
+        drainTimeout: 10_000,
+        concurrency: 1,
+        targetUtilization: 1,
+        replaceTimeout: 0,
+        retireOver: 10_000,
+        leaseWarning: Infinity,
+        maxLease: Infinity,
+        monitor: undefined,
+        onAcquire: undefined,
+        onBorrow: undefined,
+        onReturn: undefined,
+        onRelease: undefined,
+        whenSuspended: "wait"
       }
       assert.deepStrictEqual(inside(yield* QueuePool.make({ acquire })), { acquire, ...defaults })
       const absent = Object.fromEntries(Object.keys(defaults).map((option) => [option, undefined]))
@@ -558,7 +592,7 @@ describe("a QueuePool", () => {
 })
 
 describe("the message of a PoolError", () => {
-  const counts: PoolError.Counts = { idle: 0, lent: 3, opening: 0, closing: 0, waiting: 2, min: 0, max: 3 }
+  const counts: PoolError.Counts = { idle: 0, lent: 3, opening: 0, closing: 0, leases: 3, waiting: 2, min: 0, max: 3 }
   const timeout = (more: Partial<PoolError.BorrowTimeout>) =>
     new PoolError.PoolError({
       pool: "db",
@@ -566,6 +600,7 @@ describe("the message of a PoolError", () => {
         waited: 5000,
         phase: "waiting",
         counts,
+        own: 0,
         oldestLease: undefined,
         lastFailure: undefined,
         ...more

@@ -666,9 +666,9 @@ describe("the pool that is swept", () => {
           readonly openings: { readonly size: number }
         }
         readonly tasks: { readonly size: number }
-        readonly jobs: { readonly size: number }
+        readonly opens: { readonly jobs: { readonly size: number } }
       }
-      const { state, jobs, tasks } = inside
+      const { opens, state, tasks } = inside
       assert.deepStrictEqual(
         [
           Array.from(state.items).length,
@@ -676,7 +676,7 @@ describe("the pool that is swept", () => {
           state.idle.size,
           state.openings.size,
           tasks.size,
-          jobs.size
+          opens.jobs.size
         ],
         [0, 0, 0, 0, 0, 0]
       )

@@ -1,11 +1,20 @@
-// An intrusive doubly linked list of idle items, from the coldest (returned
-// longest ago) to the warmest. Nothing is allocated, and all but `putBack` is O(1);
-// an item is in at most one list, and `linked` tells whether it is.
+// An intrusive doubly linked list of idle items, from the coldest (returned longest
+// ago) to the warmest, and the choice of the one to lend next. Nothing is allocated,
+// and all but `putBack` and `fit` is O(1); an item is in at most one list, and
+// `linked` tells whether it is.
+//
+// The order "hybrid" has two sets: the core, as many items as the pool always keeps,
+// lent in turn so that all of them stay in use; and the extras, lent only when the
+// core is empty and the last one first, so that the rest of them fall idle. Both are
+// in the one list, and differ in `core`. `firstCore` goes up the list in search of
+// the next one: over each extra once, however many there are, so O(1) too on average.
 
 export interface Node<T> {
   colder: T | undefined
   warmer: T | undefined
   linked: boolean
+  /** Of the core. Kept while the item is away, for `putBack`. */
+  core: boolean
   readonly idleSince: number
 }
 
@@ -13,15 +22,51 @@ export class Idle<T extends Node<T>> {
   size = 0
   coldest: T | undefined = undefined
   warmest: T | undefined = undefined
+  private readonly fifo: boolean
+  private readonly hybrid: boolean
+  private readonly places: () => number
+  private readonly out: () => number
+  private coreSize = 0
+  /** The coldest of the core. */
+  private firstCore: T | undefined = undefined
   private lastPutBack: T | undefined = undefined
 
+  /**
+   * For "hybrid": `places` is how many items the core takes, `out` how many are not
+   * idle now and will be returned.
+   */
+  constructor(
+    order: "lifo" | "fifo" | "hybrid" = "lifo",
+    places: () => number = none,
+    out: () => number = none
+  ) {
+    this.fifo = order === "fifo"
+    this.hybrid = order === "hybrid"
+    this.places = places
+    this.out = out
+  }
+
+  /** The one to lend. */
+  get next(): T | undefined {
+    return this.firstCore ?? (this.fifo ? this.coldest : this.warmest)
+  }
+
+  /** From the coldest; the current item may be removed. */
+  *[Symbol.iterator](): Generator<T, void> {
+    for (let item = this.coldest; item !== undefined;) {
+      const { warmer }: T = item
+      yield item
+      item = warmer
+    }
+  }
+
+  /** A returned item. */
   push(item: T): void {
-    item.linked = true
-    item.colder = this.warmest
-    if (this.warmest === undefined) this.coldest = item
-    else this.warmest.warmer = item
-    this.warmest = item
-    this.size++
+    this.append(item)
+    if (!this.hybrid) return
+    // The last ones to come back become the core: each that is still out has its place kept.
+    item.core = this.out() < this.places() - this.coreSize
+    if (item.core) this.joinCore(item)
   }
 
   /**
@@ -37,21 +82,23 @@ export class Idle<T extends Node<T>> {
     }
     this.lastPutBack = item
     const warmer = this.above(after)
-    if (warmer === undefined) return this.push(item)
-    item.linked = true
-    item.colder = after
-    item.warmer = warmer
-    warmer.colder = item
-    if (after === undefined) this.coldest = item
-    else after.warmer = item
-    this.size++
-  }
-
-  private above(item: T | undefined): T | undefined {
-    return item === undefined ? this.coldest : item.warmer
+    if (warmer === undefined) this.append(item)
+    else {
+      item.linked = true
+      item.colder = after
+      item.warmer = warmer
+      warmer.colder = item
+      if (after === undefined) this.coldest = item
+      else after.warmer = item
+      this.size++
+    }
+    // Its place may be gone meanwhile.
+    item.core &&= this.coreSize < this.places()
+    if (item.core) this.joinCore(item)
   }
 
   remove(item: T): void {
+    if (item.core) this.leaveCore(item)
     const { colder, warmer } = item
     if (colder === undefined) this.coldest = warmer
     else colder.warmer = warmer
@@ -63,4 +110,46 @@ export class Idle<T extends Node<T>> {
     if (this.lastPutBack === item) this.lastPutBack = undefined
     this.size--
   }
+
+  /** The core has lost places: the coldest in it become extras. Places that it gains are taken by what is returned. */
+  fit(): void {
+    while (this.firstCore !== undefined && this.coreSize > this.places()) {
+      const item = this.firstCore
+      this.leaveCore(item)
+      item.core = false
+    }
+  }
+
+  private append(item: T): void {
+    item.linked = true
+    item.colder = this.warmest
+    if (this.warmest === undefined) this.coldest = item
+    else this.warmest.warmer = item
+    this.warmest = item
+    this.size++
+  }
+
+  private above(item: T | undefined): T | undefined {
+    return item === undefined ? this.coldest : item.warmer
+  }
+
+  // `firstCore` tells nothing of where in the list it is, but the next of the core does:
+  // an item stands before the first one if that is the next after it.
+  private joinCore(item: T): void {
+    this.coreSize++
+    if (nextCore(item) === this.firstCore) this.firstCore = item
+  }
+
+  private leaveCore(item: T): void {
+    this.coreSize--
+    if (this.firstCore === item) this.firstCore = nextCore(item)
+  }
+}
+
+const none = (): number => 0
+
+/** The next warmer one of the core. */
+const nextCore = <T extends Node<T>>({ warmer }: T): T | undefined => {
+  while (warmer !== undefined && !warmer.core) warmer = warmer.warmer
+  return warmer
 }

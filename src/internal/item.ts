@@ -7,7 +7,7 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
-import type { Reason } from "../PoolError.ts"
+import type { LeaseEnded, Reason } from "../PoolError.ts"
 import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
 import type { Subject } from "./rules.ts"
@@ -20,19 +20,90 @@ export type Holder = Fiber.Fiber<unknown, unknown>
 /** Gives an item back: what a lease's scope or `use` runs at its end. */
 export type GiveBack = (exit: Exit.Exit<unknown, unknown>) => undefined
 
+/** The same as a scope's finalizer. */
+export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+
+/**
+ * One borrower's hold on an item. A lease that is over is used again for the next,
+ * so that borrowing allocates nothing: an item that is not shared has one of them
+ * for all its life.
+ */
+export class Lease<A> {
+  readonly item: Item<A>
+  readonly giveBack: GiveBack
+  /**
+   * Made when a scope first needs it. Only the scope has it while the lease runs: a
+   * scope that is dropped takes it along, and so a leak is found.
+   */
+  release: Release | undefined = undefined
+  /** It has begun and is not over. */
+  active = false
+  /** Its borrower has taken it up; until then it may be handed back unseen. */
+  taken = false
+  /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
+  by = 0
+  /** The span in which it was borrowed. */
+  span: Tracer.AnySpan | undefined = undefined
+  /** The call that asked for it, and the frames around; only where long leases are told of. */
+  site: Site | undefined = undefined
+  since = 0
+  /** The fiber that `use` runs in, where a lease can be ended from outside. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Why it was ended from outside. */
+  ended: LeaseEnded | undefined = undefined
+
+  constructor(item: Item<A>, giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined) {
+    this.item = item
+    this.giveBack = (exit) => giveBack(this, exit)
+  }
+
+  begin(holder: Holder, now: number): void {
+    this.active = true
+    this.taken = false
+    this.by = holder.id
+    this.span = holder.cache.span
+    this.since = now
+  }
+}
+
+/** Where in a program something was asked for: a stack, looked at only when it is told. */
+export interface Site {
+  readonly stack?: string | undefined
+}
+
+/** What a shared item has besides: its borrowers, and its place among the items that take more. */
+export interface Share<A> {
+  /** The leases that run. */
+  readonly leases: Set<Lease<A>>
+  /** Those that are over and may be used again. */
+  readonly free: Array<Lease<A>>
+  /** The load under which it is listed; 0 when it takes no newcomer. */
+  load: number
+  /** Verdicts of rules that have to be waited for; they end the sharing. */
+  pending: unknown
+}
+
+/** An item that a soft rule ended goes on serving until another is open in its place. */
+export interface Stay {
+  readonly reason: string
+  /** When it goes in any case. */
+  readonly until: number
+}
+
+/** It is to be retired after that time, though no rule says so. */
+export interface Retirement {
+  readonly reason: string
+  readonly at: number
+}
+
 export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waiters.Supply {
   readonly id: number
   readonly value: A
   readonly scope: Scope.Closeable
   readonly openedAt: number
   readonly openedWall: number
-  /** Made once, so that a lease allocates no closure. */
-  readonly giveBack: GiveBack
-  /** The same as a scope's finalizer; made when a scope first needs it. */
-  release: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) | undefined = undefined
   status: Status = "fresh"
   idleSince: number
-  lentAt: number
   /** When a check last passed. */
   checkedAt = -Infinity
   uses = 0
@@ -40,12 +111,6 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   memo: unknown = undefined
   dueAt = Infinity
   slot = -1
-  /** Who has it; only while it is lent. */
-  holder: Holder | undefined = undefined
-  /** The span in which it was borrowed last. */
-  span: Tracer.AnySpan | undefined = undefined
-  /** Its borrower has taken it up; until then it may be handed back unseen. */
-  taken = false
   /** Why it is to be recycled when it comes back; only while it is busy. */
   doom: string | undefined = undefined
   /** The waiter that a check is for. */
@@ -53,9 +118,17 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   colder: Item<A> | undefined = undefined
   warmer: Item<A> | undefined = undefined
   linked = false
+  /** Of the two sets of the hybrid order, the core. */
+  core = false
   /** Other live items with an equal value, opened before and after it. */
   older: Item<A> | undefined = undefined
   newer: Item<A> | undefined = undefined
+  /** The lease that it has, or had, or will have; when it is shared, see `share`. */
+  readonly lease: Lease<A>
+  /** While several may have it at once. */
+  share: Share<A> | undefined = undefined
+  stay: Stay | undefined = undefined
+  retirement: Retirement | undefined = undefined
 
   constructor(
     id: number,
@@ -63,14 +136,14 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
     scope: Scope.Closeable,
     openedAt: number,
     openedWall: number,
-    giveBack: (item: Item<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+    giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
   ) {
     this.id = id
     this.value = value
     this.scope = scope
-    this.openedAt = this.idleSince = this.lentAt = openedAt
+    this.openedAt = this.idleSince = openedAt
     this.openedWall = openedWall
-    this.giveBack = (exit) => giveBack(this, exit)
+    this.lease = new Lease(this, giveBack)
   }
 }
 
@@ -82,12 +155,21 @@ export class Opening implements Waiters.Supply {
   waiter: Waiters.Waiter | undefined = undefined
   /** Why its item is to be recycled on arrival. */
   doom: string | undefined = undefined
+  /** Tries a new way to acquire; nobody waits for it but who asked for the trial. */
+  trial: Trial | undefined = undefined
 
   constructor(id: number, since: number, round: number) {
     this.id = id
     this.since = since
     this.round = round
   }
+}
+
+/** A new way to acquire, tried before it replaces the old. */
+export interface Trial {
+  readonly acquire: unknown
+  /** An item was recycled to make room for it. */
+  made: boolean
 }
 
 /** Why a borrower goes without: the pool's reason, or the cause of the open that was for it. */
@@ -97,30 +179,37 @@ export type Refusal =
 
 export class Borrower<A> implements Waiters.Waiter {
   readonly holder: Holder
+  /** It shares with nobody. */
+  readonly alone: boolean
   readonly since: number
   readonly deadline: number
   ahead: Waiters.Waiter | undefined = undefined
   behind: Waiters.Waiter | undefined = undefined
   queued = false
   supply: Waiters.Supply | undefined = undefined
-  item: Item<A> | undefined = undefined
+  lease: Lease<A> | undefined = undefined
   refusal: Refusal | undefined = undefined
   /** The lease has begun: the end of it now belongs to a scope or to `use`. */
   begun = false
   /** Set once the borrower's fiber sleeps. */
   resume: (() => void) | undefined = undefined
 
-  constructor(holder: Holder, since: number, deadline: number) {
+  constructor(holder: Holder, alone: boolean, since: number, deadline: number) {
     this.holder = holder
+    this.alone = alone
     this.since = since
     this.deadline = deadline
   }
 
   get settled(): boolean {
-    return this.item !== undefined || this.refusal !== undefined
+    return this.lease !== undefined || this.refusal !== undefined
   }
 }
 
 /** Who has an item: the span in which it was borrowed, or the fiber. */
-export const holderName = ({ holder, span }: Pick<Item<never>, "holder" | "span">): string =>
-  span !== undefined && span._tag === "Span" ? span.name : `fiber ${holder!.id}`
+export const holderName = ({ by, span }: Pick<Lease<never>, "by" | "span">): string =>
+  span !== undefined && span._tag === "Span" ? span.name : `fiber ${by}`
+
+/** The leases of an item that run. */
+export const leasesOf = <A>({ lease, share }: Item<A>): Iterable<Lease<A>> =>
+  share !== undefined ? share.leases : lease.active ? [lease] : []

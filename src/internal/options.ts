@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
 import * as RecyclePolicy from "../RecyclePolicy.ts"
 
@@ -47,12 +48,17 @@ const isFinite = (millis: number): boolean => millis > 0 && millis < Infinity
 const isFunction = (value: unknown): boolean => typeof value === "function"
 
 const table = {
-  acquire: some("an Effect", Effect.isEffect),
+  acquire: some(
+    "an Effect, or a Stream of Effects",
+    (value) => Effect.isEffect(value) || Stream.isStream(value)
+  ),
   name: some("a string that is not empty", (value) => typeof value === "string" && value !== ""),
   max: number(10, "a whole number from 1, or Infinity", (n) => n >= 1 && (Number.isInteger(n) || n === Infinity)),
   min: number(0, "a whole number from 0 to max", (n) => n >= 0 && Number.isInteger(n)),
   warm: oneOf("background", "lazy", "eager"),
-  order: oneOf("lifo", "fifo"),
+  order: oneOf("lifo", "fifo", "hybrid"),
+  concurrency: number(1, "a whole number from 1", (n) => n >= 1 && Number.isSafeInteger(n)),
+  targetUtilization: number(1, "a number above 0, up to 1", (n) => n > 0 && n <= 1),
   borrowTimeout: duration(30_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
   maxWaiters: number(
     Infinity,
@@ -78,7 +84,17 @@ const table = {
     return millis !== undefined && isFinite(millis)
   }),
   closeTimeout: duration(5_000, finite, isFinite),
-  drainTimeout: duration(10_000, "a duration from zero, or Infinity", (millis) => millis >= 0)
+  drainTimeout: duration(10_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
+  replaceTimeout: duration(0, "a duration from zero, not Infinity", (millis) => millis >= 0 && millis < Infinity),
+  retireOver: duration(10_000, "a duration from zero, not Infinity", (millis) => millis >= 0 && millis < Infinity),
+  leaseWarning: duration(Infinity, "a duration above zero", (millis) => millis > 0),
+  maxLease: duration(Infinity, "a duration above zero", (millis) => millis > 0),
+  monitor: some("a function from the item to an Effect", isFunction),
+  onAcquire: some("a function from the item to an Effect", isFunction),
+  onBorrow: some("a function from the item to an Effect", isFunction),
+  onReturn: some("a function from the item and the lease's Exit to an Effect", isFunction),
+  onRelease: some("a function from the item to an Effect", isFunction),
+  whenSuspended: oneOf("wait", "fail")
 } satisfies Record<string, Rule>
 
 export interface Settings {
@@ -86,7 +102,9 @@ export interface Settings {
   readonly max: number
   readonly min: number
   readonly warm: "background" | "lazy" | "eager"
-  readonly order: "lifo" | "fifo"
+  readonly order: "lifo" | "fifo" | "hybrid"
+  readonly concurrency: number
+  readonly targetUtilization: number
   readonly borrowTimeout: number
   readonly maxWaiters: number
   readonly openConcurrency: number
@@ -96,6 +114,11 @@ export interface Settings {
   readonly resetTimeout: number
   readonly closeTimeout: number
   readonly drainTimeout: number
+  readonly replaceTimeout: number
+  readonly retireOver: number
+  readonly leaseWarning: number
+  readonly maxLease: number
+  readonly whenSuspended: "wait" | "fail"
 }
 
 export const optionNames: ReadonlyArray<string> = Object.keys(table)
@@ -124,15 +147,52 @@ export const settingsOf = (
     }
   }
   const { max, min } = settings as { readonly max: number | undefined; readonly min: number | undefined }
-  if (max !== undefined && min !== undefined && min > max) {
-    problems.push({ option: "min", value: min, allowed: `a whole number from 0 to max, which is ${max}` })
-  }
+  problems.push(...conflicts(min, max))
   if (settings["recycle"] !== undefined) problems.push(...RecyclePolicy.problems(settings["recycle"] as never))
   settings["name"] ??= fallbackName
   return problems.length === 0
     ? Effect.succeed(settings as unknown as Settings)
     : Effect.fail(new PoolError({ pool: String(settings["name"]), reason: new InvalidOptions({ problems }) }))
 }
+
+/** The bounds that a pool is to have from now on, or one error that names what is wrong with them. */
+export const sizeOf = (
+  pool: string,
+  given: { readonly min?: number | undefined; readonly max?: number | undefined },
+  now: { readonly min: number; readonly max: number }
+): Effect.Effect<{ readonly min: number; readonly max: number }, PoolError> => {
+  const problems: Array<Problem> = []
+  for (const option of Object.keys(given)) {
+    if (option !== "min" && option !== "max") {
+      problems.push({ option, value: given[option as "min"], allowed: "one of the options min, max" })
+    }
+  }
+  const { max = now.max, min = now.min } = given
+  for (const [option, value] of [["min", min], ["max", max]] as const) {
+    const { allowed, read } = table[option]
+    if (read(value) === undefined) problems.push({ option, value, allowed })
+  }
+  problems.push(...conflicts(min, max))
+  return problems.length === 0
+    ? Effect.succeed({ min, max })
+    : Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems }) }))
+}
+
+/** The milliseconds over which items are to go. */
+export const spreadOf = (pool: string, over: Duration.Input): Effect.Effect<number, PoolError> => {
+  const { allowed, read } = table.retireOver
+  const millis = read(over) as number | undefined
+  return millis === undefined
+    ? Effect.fail(
+      new PoolError({ pool, reason: new InvalidOptions({ problems: [{ option: "over", value: over, allowed }] }) })
+    )
+    : Effect.succeed(millis)
+}
+
+const conflicts = (min: number | undefined, max: number | undefined): ReadonlyArray<Problem> =>
+  max !== undefined && min !== undefined && min > max
+    ? [{ option: "min", value: min, allowed: `a whole number from 0 to max, which is ${max}` }]
+    : []
 
 // Duration takes NaN, and an object of which it knows no field, for zero.
 const isWhole = (value: object | null): boolean => {

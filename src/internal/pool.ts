@@ -6,29 +6,33 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Pull from "effect/Pull"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { Closed, OpenInterrupted, OpenTimeout, type PoolError } from "../PoolError.ts"
+import { Closed, type PoolError } from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import { Background, type Task } from "./background.ts"
 import { Borrowing } from "./borrowing.ts"
-import { Closer, type Closing } from "./closer.ts"
-import { holderName, type Item, type Opening } from "./item.ts"
+import { Closer } from "./closer.ts"
+import { beforeLease, type Hooks, watch } from "./hooks.ts"
+import { holderName, type Item, type Lease, type Opening, type Site } from "./item.ts"
+import { leaseClock } from "./leaseClock.ts"
+import { Opens } from "./opens.ts"
 import type { Settings } from "./options.ts"
+import type { Shell, Work } from "./pooled.ts"
 import { Recycler } from "./recycler.ts"
 import type { Rules, Verdict } from "./rules.ts"
-import { PoolState, type Shell, type Work } from "./state.ts"
+import { PoolState } from "./state.ts"
 import type { Swept } from "./sweeper.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
 /** What the user gave as effects. */
-export interface Effects<A, E, R> {
+export interface Effects<A, E, R> extends Hooks<A, E, R> {
   readonly acquire: Effect.Effect<A, E, R>
   readonly check: ((item: A) => Effect.Effect<unknown, unknown, R>) | undefined
   readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined) | undefined
@@ -36,20 +40,8 @@ export interface Effects<A, E, R> {
   readonly sweep: Schedule.Schedule<unknown, unknown, unknown, R> | Duration.Input | undefined
 }
 
-type Step<E, R> = (
-  now: number,
-  input: E | PoolError
-) => Pull.Pull<[unknown, Duration.Duration], unknown, unknown, R>
-
-interface Job {
-  readonly scope: Scope.Closeable
-  readonly alarm: Alarm
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
-  /** Set when the open is given up: what comes of it is closed on arrival. */
-  closing: Closing | undefined
-}
-
 export class Pool<A, E, R> {
+  readonly serial = ++pools
   readonly settings: Settings
   readonly state: PoolState<A, R>
   readonly borrowing: Borrowing<A, E, R>
@@ -58,18 +50,14 @@ export class Pool<A, E, R> {
   private readonly effects: Effects<A, E, R>
   private readonly background: Background<R>
   private readonly closer: Closer
+  private readonly swaps = Semaphore.makeUnsafe(1)
+  private readonly opens: Opens<A, E, R>
   private readonly random: { nextDoubleUnsafe(): number }
-  private readonly jobs = new Map<Opening, Job>()
   private readonly tasks = new Map<Item<A>, Task>()
   private readonly listeners = new Set<Queue.Queue<PoolEvent, Cause.Done>>()
   private readonly deadlineAlarm: Alarm
-  private readonly retryAlarm: Alarm
   private readonly refillAlarm: Alarm
   private readonly drainAlarm: Alarm
-  /** One copy of the retry Schedule for one outage. */
-  private road: Step<E, R> | undefined
-  /** The step of the retry Schedule that is under way. */
-  private retrying: Task | undefined = undefined
   private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
   private whenEmpty: (() => void) | undefined = undefined
   private empty = false
@@ -87,22 +75,27 @@ export class Pool<A, E, R> {
     const shell: Shell<A, R> = {
       now,
       wallNow: () => background.clock.currentTimeMillisUnsafe(),
-      open: this.open,
-      cancelOpen: this.cancelOpen,
+      random: () => this.random.nextDoubleUnsafe(),
+      open: (opening) => this.opens.open(opening),
+      cancelOpen: (opening) => this.opens.cancel(opening),
       check: this.check,
       attempt: this.attempt,
+      both: (first, second) => first === undefined ? second : Effect.zipWith(first, second, bothSpoken),
+      afterLease: this.afterLease,
       cleaning: this.cleaning,
       reset: this.reset,
+      tend: this.tend,
       stop: (item) => this.tasks.get(item)?.stop(),
       close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
       wake: (borrower) => this.borrowing.wake(borrower),
       deadline: (at) => {
         if (this.deadlineAlarm.slot < 0 || at < this.deadlineAlarm.dueAt) alarms.set(this.deadlineAlarm, at)
       },
-      retry: this.retry,
+      retry: (cause) => this.opens.retry(cause),
       refill: this.refill,
       due: (at) => this.recycler.dueAfter(at),
       takenBack: this.takenBack,
+      interrupt: ({ fiber }) => background.later(() => fiber!.interruptUnsafe()),
       empty: () => {
         this.empty = true
         this.whenEmpty?.()
@@ -116,110 +109,80 @@ export class Pool<A, E, R> {
         name: settings.name,
         min: settings.min,
         max: settings.max,
-        lifo: settings.order === "lifo",
+        order: settings.order,
+        concurrency: settings.concurrency,
+        targetUtilization: settings.targetUtilization,
         borrowTimeout: settings.borrowTimeout,
         maxWaiters: settings.maxWaiters,
         openConcurrency: settings.openConcurrency,
         checkAfter: effects.check === undefined ? Infinity : settings.checkAfter,
-        resets: effects.reset !== undefined,
-        retries: effects.retry !== undefined
+        resets: effects.reset !== undefined || effects.onReturn !== undefined,
+        tends: effects.onReturn !== undefined,
+        retries: effects.retry !== undefined,
+        refuses: settings.whenSuspended === "fail",
+        replaceTimeout: settings.replaceTimeout
       },
       rules,
-      shell
+      shell,
+      leaseClock<A>(alarms, now, settings, {
+        warn: this.warnOfLease,
+        end: this.endOfLease,
+        cutOff: (lease) => this.state.cutOff(lease)
+      })
     )
-    this.borrowing = new Borrowing(this.state, background)
+    this.borrowing = new Borrowing(this.state, background, {
+      onBorrow: effects.onBorrow && this.onBorrow,
+      ends: settings.maxLease < Infinity || effects.monitor !== undefined,
+      traces: settings.leaseWarning < Infinity || settings.maxLease < Infinity,
+      leaked: this.leaked
+    })
     this.closer = new Closer(
       background,
       settings.name,
       settings.closeTimeout,
       (id, took, how, cause) => this.state.gone(id, took, how, cause)
     )
+    this.opens = new Opens<A, E, R>(
+      {
+        name: settings.name,
+        acquire: effects.acquire,
+        retry: effects.retry,
+        hooks: effects,
+        borrowTimeout: settings.borrowTimeout,
+        openTimeout: settings.openTimeout,
+        closeTimeout: settings.closeTimeout
+      },
+      rules,
+      background,
+      this.closer,
+      () => this.state,
+      {
+        opened: (opening, item) => this.opened(opening, item),
+        failed: (cause, told, final) => this.openFailed(cause, told, final)
+      }
+    )
     this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
     this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.queue.expire(now())))
-    this.retryAlarm = alarms.make(() => this.state.retryNow())
-    this.refillAlarm = alarms.make(() => this.state.refillNow())
+    this.refillAlarm = alarms.make(() => this.state.opener.refillNow())
     this.drainAlarm = alarms.make(() => this.state.takeBack())
   }
 
   // ---- opening
 
-  private readonly open = (opening: Opening): void => {
-    const { background, settings } = this
-    const job: Job = {
-      scope: Scope.makeUnsafe(),
-      alarm: background.alarms.make(() => this.openTimedOut(opening, job)),
-      fiber: undefined,
-      closing: undefined
+  private opened(opening: Opening, item: Item<A>): void {
+    if (this.warned) this.log(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
+    this.warned = false
+    const { monitor } = this.effects
+    if (monitor !== undefined) {
+      watch(this.background, monitor, item.value, item.scope, (cause) => this.state.die(item, cause))
     }
-    this.jobs.set(opening, job)
-    background.later(() => {
-      if (job.closing !== undefined) return this.openLate(opening, job, Exit.void)
-      background.alarms.set(job.alarm, background.now() + settings.openTimeout)
-      const fiber = background.fork(Effect.flatMap(
-        Scope.provide(this.effects.acquire, job.scope),
-        (value) => {
-          const item = this.state.admit(opening, value, job.scope)
-          return Effect.as(Scope.provide(this.rules.start(item) ?? Effect.void, job.scope), item)
-        }
-      ))
-      job.fiber = fiber
-      fiber.addObserver((exit) => this.openEnded(opening, job, exit))
-    })
+    this.state.opener.opened(opening, item)
+    this.warm()
   }
 
-  private openEnded(opening: Opening, job: Job, exit: Exit.Exit<Item<A>, E>): void {
-    if (job.closing !== undefined) return this.openLate(opening, job, exit)
-    this.jobs.delete(opening)
-    this.background.alarms.cancel(job.alarm)
-    if (Exit.isSuccess(exit)) {
-      this.road = undefined
-      if (this.warned) this.log(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
-      this.warned = false
-      this.stopRetrying()
-      this.background.alarms.cancel(this.retryAlarm)
-      this.state.opened(opening, exit.value)
-      this.warm()
-      return
-    }
-    // What a failed acquire leaves in its scope is closed; until then it holds the slot.
-    const leftover = job.scope.state._tag === "Open"
-    if (leftover) this.closer.finish(this.closer.begin(opening.id), job.scope, exit)
-    // A borrower must not believe that it was itself interrupted.
-    const cause = Cause.hasInterruptsOnly(exit.cause)
-      ? Cause.fail(this.borrowing.error(new OpenInterrupted()))
-      : exit.cause
-    this.openFailed(opening, cause, leftover)
-  }
-
-  private openTimedOut(opening: Opening, job: Job): void {
-    this.giveUp(opening, job)
-    const { openTimeout } = this.settings
-    this.openFailed(opening, Cause.fail(this.borrowing.error(new OpenTimeout({ openTimeout }))), true)
-    job.fiber!.interruptUnsafe()
-  }
-
-  private readonly cancelOpen = (opening: Opening): void => {
-    const job = this.jobs.get(opening)!
-    this.giveUp(opening, job)
-    this.background.later(() => job.fiber?.interruptUnsafe())
-  }
-
-  private giveUp(opening: Opening, job: Job): void {
-    this.background.alarms.cancel(job.alarm)
-    job.closing = this.closer.begin(opening.id)
-  }
-
-  private openLate(opening: Opening, job: Job, exit: AnyExit): void {
-    this.jobs.delete(opening)
-    this.closer.finish(job.closing!, job.scope, exit)
-  }
-
-  private openFailed(opening: Opening, cause: Cause.Cause<E | PoolError>, leftover: boolean): void {
-    const retryable = cause.reasons.some(Cause.isFailReason)
-    const told = opening.waiter !== undefined && !(retryable && this.state.settings.retries)
-    this.state.openFailed(opening, cause, retryable, leftover)
+  private openFailed(cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean): void {
     if (!told) this.warnOnce(cause)
-    if (!retryable || !this.state.settings.retries) this.warmFailed(cause)
+    if (final) this.warmFailed(cause)
   }
 
   // With items in circulation it is no news: a server that is full refuses more. Without,
@@ -234,55 +197,6 @@ export class Pool<A, E, R> {
   // Not in this step: a logger may call back into the pool.
   private log(line: Effect.Effect<void>): void {
     this.background.later(() => this.background.fork(line))
-  }
-
-  private readonly retry = (cause: Cause.Cause<unknown>): void => {
-    const { background } = this
-    const over = (why: Cause.Cause<unknown>): void => {
-      this.road = undefined
-      this.state.retryOver(why)
-      this.warmFailed(why as Cause.Cause<E | PoolError>)
-    }
-    const error = (cause as Cause.Cause<E | PoolError>).reasons.find(Cause.isFailReason)!.error
-    const next = Effect.flatMap(
-      Effect.suspend(() =>
-        this.road === undefined
-          ? Effect.map(Schedule.toStep(this.effects.retry!), (step) => {
-            // The time of its steps starts as the wall clock's and goes on monotonically.
-            const start = background.clock.currentTimeMillisUnsafe() - background.now()
-            return this.road = (now, input) => Effect.suspend(() => step(start + now, input))
-          })
-          : Effect.succeed(this.road)
-      ),
-      (step) =>
-        Pull.matchEffect(step(background.now(), error), {
-          onSuccess: ([, delay]) =>
-            Effect.sync(() => {
-              const millis = Duration.toMillis(delay)
-              const now = background.now()
-              if (this.state.listening) this.state.tell({ _tag: "Retrying", in: millis }, now)
-              background.alarms.set(this.retryAlarm, now + millis)
-            }),
-          onDone: () => Effect.sync(() => over(cause)),
-          onFailure: (failure) => Effect.sync(() => over(Cause.combine(cause, failure)))
-        })
-    )
-    const step = this.retrying = background.run(
-      Effect.scoped(next),
-      this.settings.openTimeout,
-      "the retry Schedule",
-      (exit) => {
-        if (this.retrying !== step) return
-        this.retrying = undefined
-        if (Exit.isFailure(exit)) over(Cause.combine(cause, exit.cause))
-      }
-    )
-  }
-
-  private stopRetrying(): void {
-    const { retrying } = this
-    this.retrying = undefined
-    retrying?.stop()
   }
 
   // 100 ms, doubled to 5 s, jittered down by up to a fifth: as most pools that
@@ -319,18 +233,20 @@ export class Pool<A, E, R> {
     return Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
   }
 
+  private readonly afterLease = (item: Item<A>, exit: AnyExit): Work<R> | undefined =>
+    workOf(() => this.effects.onReturn?.(item.value, exit))
+
   private readonly cleaning = (item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined): Work<R> | undefined => {
     const { reset } = this.effects
-    const clean = (): Work<R> | undefined => {
-      try {
-        const work = reset?.(item.value, exit)
-        return work && Effect.as(Effect.scoped(work), undefined)
-      } catch (defect) {
-        return Effect.die(defect)
-      }
-    }
-    if (verdict === undefined) return clean()
-    return Effect.flatMap(verdict, (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken))
+    const clean = (): Work<R> | undefined =>
+      item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
+    const after = this.afterLease(item, exit)
+    if (verdict === undefined && after === undefined) return clean()
+    // What is to be done first may end the item, and then there is nothing to clean.
+    return Effect.flatMap(
+      after === undefined ? verdict! : verdict === undefined ? after : Effect.andThen(after, verdict),
+      (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken)
+    )
   }
 
   private readonly reset = (item: Item<A>, work: Work<R>): void => {
@@ -342,6 +258,17 @@ export class Pool<A, E, R> {
         else this.state.wasReset(item, ended.cause, undefined)
       })
     )
+  }
+
+  private readonly tend = (item: Item<A>, work: Work<R>): void => {
+    this.background.run(work, this.settings.resetTimeout, "onReturn", (ended) => {
+      if (Exit.isFailure(ended)) this.state.wasTended(item, ended.cause)
+    })
+  }
+
+  private readonly onBorrow = (item: Item<A>, timeout: number): Effect.Effect<void, PoolError> | undefined => {
+    const { checkTimeout, name } = this.settings
+    return beforeLease(this.background, name, this.effects.onBorrow!, item, Math.min(checkTimeout, timeout))
   }
 
   // ---- the pool's own life
@@ -391,18 +318,62 @@ export class Pool<A, E, R> {
       resume(Effect.void)
     }
     this.recyclerFiber?.interruptUnsafe()
-    this.stopRetrying()
+    this.opens.stop()
     this.state.close()
     this.warmFailed(Cause.fail(this.borrowing.error(new Closed())))
     if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
   })
 
-  private readonly takenBack = (item: Item<A>): void => {
-    const held = Math.round(this.background.now() - item.lentAt)
-    const message = `item ${item.id} of pool "${this.settings.name}" is closed under "${
-      holderName(item)
-    }", which has held it for ${held}ms: the pool is closing and drainTimeout is over`
-    this.log(Effect.logWarning(message))
+  private readonly takenBack = (lease: Lease<A>): void =>
+    this.warn(lease, "is closed under", ": the pool is closing and drainTimeout is over")
+
+  private readonly warnOfLease = (lease: Lease<A>): void => {
+    const { background, state } = this
+    const held = background.now() - lease.since
+    if (state.listening) {
+      state.tell({ _tag: "LeaseWarning", item: lease.item.id, held, by: holderName(lease) }, background.now())
+    }
+    this.warn(lease, "is still lent to", "")
+  }
+
+  private readonly endOfLease = (lease: Lease<A>): void => {
+    this.warn(lease, "is taken from", ": maxLease is over")
+    this.state.endLease(lease, "maxLease")
+  }
+
+  private readonly leaked = (lease: Lease<A>): void => {
+    this.warn(lease, "was never given back by", ": the scope of the lease was dropped without being closed")
+    this.state.endLease(lease, "leaked")
+  }
+
+  private warn(lease: Lease<A>, what: string, why: string): void {
+    const held = Math.round(this.background.now() - lease.since)
+    const { name } = this.settings
+    const fiber = lease.span === undefined ? "" : ` (fiber ${lease.by})`
+    const message = `item ${lease.item.id} of pool "${name}" ${what} "${
+      holderName(lease)
+    }"${fiber}, which has held it for ${held}ms${why}`
+    this.log(Effect.logWarning(lease.site === undefined ? message : `${message}\n${placeOf(lease.site)}`))
+  }
+
+  /** One item is opened in the new way; when that works, all are, and the others go within the time given. */
+  readonly swap = (acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> => {
+    const { background, state } = this
+    const told = (event: { _tag: "Swapped" } | { _tag: "SwapFailed"; cause: Cause.Cause<unknown> }): void => {
+      if (state.listening) state.tell(event, background.now())
+    }
+    // One after the other: the last to be asked for is the one that stays.
+    return this.swaps.withPermit(Effect.matchCauseEffect(this.opens.try(acquire), {
+      onSuccess: (item) =>
+        Effect.sync(() => {
+          told({ _tag: "Swapped" })
+          state.supersede(item, over)
+        }),
+      onFailure: (cause) => {
+        told({ _tag: "SwapFailed", cause })
+        return Effect.failCause(cause)
+      }
+    }))
   }
 
   /** Every listener has its own buffer; a slow one loses the oldest events. */
@@ -434,7 +405,15 @@ const defaultCadence = "60 seconds"
 // More than any pool does in a turn of the event loop.
 const eventBuffer = 4096
 
-const shells = new WeakMap<object, { readonly state: { lose(item: unknown, reason: string): void } }>()
+interface Registered {
+  readonly serial: number
+  readonly state: {
+    readonly items: { find(value: unknown, holder: undefined): unknown }
+    lose(item: unknown, reason: string): void
+  }
+}
+
+const shells = new WeakMap<object, Registered>()
 
 /** Makes the shell behind a public pool known to `lose`. */
 export const register = <A, E, R>(pool: object, shell: Pool<A, E, R>): void => {
@@ -445,4 +424,29 @@ export const register = <A, E, R>(pool: object, shell: Pool<A, E, R>): void => {
  * For what is built on a pool and hears of the end of an item: the item is recycled
  * at once, also while it is lent.
  */
-export const lose = (pool: object, item: unknown, reason: string): void => shells.get(pool)!.state.lose(item, reason)
+export const lose = (pool: object, value: unknown, reason: string): void => {
+  const { state } = shells.get(pool)!
+  const item = state.items.find(value, undefined)
+  if (item !== undefined) state.lose(item, reason)
+}
+
+/** The order in which pools were made: whoever needs several asks them in it. */
+export const serialOf = (pool: object): number => shells.get(pool)!.serial
+
+let pools = 0
+
+// One that takes others with it must not be lost.
+const bothSpoken = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>
+  first === undefined || (second !== undefined && second.also !== "none") ? second : first
+
+/** What the user's function gives to do, if anything; what it throws is a failure like any other. */
+const workOf = <R>(f: () => Effect.Effect<unknown, unknown, R> | undefined): Work<R> | undefined => {
+  try {
+    const work = f()
+    return work && Effect.as(Effect.scoped(work), undefined)
+  } catch (defect) {
+    return Effect.die(defect)
+  }
+}
+
+const placeOf = ({ stack = "" }: Site): string => stack.split("\n").slice(1).join("\n")

@@ -1,24 +1,39 @@
-// The state machine as its parts see it: the queue of borrowers and the sweeper
-// know this, and not the machine.
+// The state machine as its parts see it, and what all of them ask of the shell.
+import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
 import type { Counts } from "../PoolError.ts"
 import type { Base, PoolEvent } from "../PoolEvent.ts"
 import type { Idle } from "./idle.ts"
-import type { Item, Opening } from "./item.ts"
+import type { Borrower, Item, Lease, Opening } from "./item.ts"
 import type { Outage } from "./outage.ts"
 import type { Registry } from "./registry.ts"
+import type { Verdict } from "./rules.ts"
+import type { Waiters } from "./waiters.ts"
 
 export interface Settings {
   readonly name: string
-  readonly min: number
-  readonly max: number
-  readonly lifo: boolean
+  /** These two can be set anew while the pool is in use. */
+  min: number
+  max: number
+  readonly order: "lifo" | "fifo" | "hybrid"
+  readonly concurrency: number
+  /** Below 1: more items are opened ahead of need. */
+  readonly targetUtilization: number
   readonly borrowTimeout: number
   readonly maxWaiters: number
   readonly openConcurrency: number
   /** Infinity when there is no check. */
   readonly checkAfter: number
+  /** There is something to do after a lease; `tends`: also when the item is to be recycled. */
   readonly resets: boolean
+  readonly tends: boolean
   readonly retries: boolean
+  /** Borrowers of a suspended pool fail. */
+  readonly refuses: boolean
+  /** How long an old item may wait for the one that replaces it; 0: not at all. */
+  readonly replaceTimeout: number
 }
 
 export interface Totals {
@@ -29,9 +44,63 @@ export interface Totals {
   borrowed: number
   returned: number
   takenBack: number
+  leaked: number
   waited: number
   timeouts: number
   readonly recycled: Map<string, number>
+}
+
+/** What cannot be done at once: a rule's verdict, a hook, a reset. Opaque here. */
+export type Work<R> = Effect.Effect<Verdict | undefined, unknown, R>
+
+/** What the state machine asks for. None of these may call back before it returns. */
+export interface Shell<A, R> {
+  readonly now: () => number
+  readonly wallNow: () => number
+  /** From 0 to 1. */
+  readonly random: () => number
+  readonly open: (opening: Opening) => void
+  readonly cancelOpen: (opening: Opening) => void
+  readonly check: (item: Item<A>) => void
+  /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
+  readonly attempt: (item: Item<A>, verdict: Work<R>) => Verdict | undefined | Work<R>
+  /** One after the other. */
+  readonly both: (first: Work<R> | undefined, second: Work<R>) => Work<R>
+  /** What the user wants done when a lease ends; undefined when there is nothing to do. */
+  readonly afterLease: (item: Item<A>, exit: Exit.Exit<unknown, unknown>) => Work<R> | undefined
+  /** That, and then a verdict that is still to come, and then the reset; undefined when there is nothing to do. */
+  readonly cleaning: (
+    item: Item<A>,
+    exit: Exit.Exit<unknown, unknown>,
+    verdict: Work<R> | undefined
+  ) => Work<R> | undefined
+  /** Runs it in the background; answers with `wasReset`. */
+  readonly reset: (item: Item<A>, work: Work<R>) => void
+  /** Runs it in the background while others have the item; answers with `wasTended`. */
+  readonly tend: (item: Item<A>, work: Work<R>) => void
+  /** Ends the check or reset that is under way; its outcome no longer matters. */
+  readonly stop: (item: Item<A>) => void
+  readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
+  readonly wake: (borrower: Borrower<A>) => void
+  /** A waiter's time ends then. */
+  readonly deadline: (at: number) => void
+  /** Answers with `retryNow` or `retryOver`, unless an open succeeds meanwhile. */
+  readonly retry: (cause: Cause.Cause<unknown>) => void
+  /** Answers with `refillNow`; `failures` is how many opens failed in a row. */
+  readonly refill: (failures: number) => void
+  /** The earliest time at which a rule may speak has changed. */
+  readonly due: (at: number) => void
+  readonly takenBack: (lease: Lease<A>) => void
+  /** Ends what runs within the lease. */
+  readonly interrupt: (lease: Lease<A>) => void
+  readonly empty: () => void
+  readonly emit: (event: PoolEvent) => void
+}
+
+/** How long leases have run; only where somebody wants to know. */
+export interface LeaseClock<A> {
+  readonly started: (lease: Lease<A>) => void
+  readonly over: (lease: Lease<A>) => void
 }
 
 /** An event without what all events have. */
@@ -42,11 +111,14 @@ export interface Pooled<A> {
   readonly totals: Totals
   readonly idle: Idle<Item<A>>
   readonly items: Registry<A>
-  readonly openings: ReadonlySet<Opening>
+  readonly openings: Set<Opening>
   readonly outage: Outage
+  readonly waiters: Waiters<Borrower<A>, Opening | Item<A>>
+  readonly live: number
   readonly lent: number
   readonly checking: number
   readonly closed: boolean
+  readonly suspended: boolean
   readonly listening: boolean
   /** No open starts but for a waiter. */
   lazy: boolean
@@ -54,6 +126,14 @@ export interface Pooled<A> {
   tell(told: Told, at: number): void
   /** An idle item is recycled. */
   out(item: Item<A>, reason: string, now: number): void
+  /** An item is recycled now if it is idle, or when it comes back. */
+  doom(item: Item<A>, reason: string, now: number): void
+  /** An item that was just opened. */
+  enter(item: Item<A>, now: number): void
+  /** Something counts as closing that never was an item. */
+  leaveOver(opening: Opening): void
+  /** The next number for an item. */
+  nextId(): number
   /** Gives every waiter its supply, as far as may be, and refills to `min`. */
   pump(now: number): void
 }

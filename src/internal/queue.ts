@@ -1,14 +1,17 @@
 // Borrowers that could not be served at once: their turn, their deadline, and why
 // one of them goes without.
-import { BorrowTimeout, Closed, TooManyWaiters } from "../PoolError.ts"
-import { Borrower, type Holder, holderName, Item, type Opening, type Refusal } from "./item.ts"
+import { BorrowTimeout, Closed, Suspended, TooManyWaiters } from "../PoolError.ts"
+import { Borrower, type Holder, holderName, Item, type Lease, leasesOf, type Opening, type Refusal } from "./item.ts"
 import type { Pooled } from "./pooled.ts"
 import { Waiters } from "./waiters.ts"
 
-type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure">
+type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure"> & {
+  /** How many leases each fiber has, where that was counted. */
+  readonly own: ReadonlyMap<number, number>
+}
 
-// Among more items than this the oldest lease is not looked for: a diagnosis must not cost more than the wait.
-const manyItems = 1000
+// Among more leases than this the oldest is not looked for: a diagnosis must not cost more than the wait.
+const manyLeases = 1000
 
 /** What the queue asks of the shell. */
 interface Caller<A> {
@@ -28,13 +31,17 @@ export class Queue<A> {
   }
 
   /** The borrower may be settled already when this returns. */
-  enter(holder: Holder): Borrower<A> {
+  enter(holder: Holder, alone: boolean): Borrower<A> {
     const { shell, state, waiters } = this
     const now = shell.now()
     const { borrowTimeout, maxWaiters } = state.settings
-    const borrower = new Borrower<A>(holder, now, now + borrowTimeout)
+    const borrower = new Borrower<A>(holder, alone && state.settings.concurrency > 1, now, now + borrowTimeout)
     if (state.closed) {
       this.refuse(borrower, { _tag: "Pool", reason: new Closed() }, now)
+      return borrower
+    }
+    if (state.suspended && state.settings.refuses) {
+      this.refuse(borrower, { _tag: "Pool", reason: new Suspended() }, now)
       return borrower
     }
     state.lazy = false
@@ -43,7 +50,7 @@ export class Queue<A> {
     state.pump(now)
     // An item behind the one that needed a check may need none.
     if (!borrower.queued) return borrower
-    if (borrower.supply === undefined && this.bare() > maxWaiters) {
+    if (borrower.supply === undefined && waiters.size - waiters.supplied > maxWaiters) {
       waiters.leave(borrower)
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
       this.refuse(borrower, { _tag: "Pool", reason }, now)
@@ -57,16 +64,10 @@ export class Queue<A> {
 
   /** The item that it was handed is lost: it is the first in the queue again. */
   enterAgain(borrower: Borrower<A>, now: number): void {
-    borrower.item = borrower.resume = undefined
+    borrower.lease = borrower.resume = undefined
     this.waiters.unshift(borrower)
     this.state.pump(now)
     if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
-  }
-
-  /** How many waiters have no supply. */
-  private bare(): number {
-    const { checking, openings } = this.state
-    return this.waiters.size - (openings.size + checking - this.waiters.spare.size)
   }
 
   /** The borrower leaves by itself. */
@@ -92,28 +93,43 @@ export class Queue<A> {
     this.waiters.leave(borrower)
     const reason = new BorrowTimeout({
       waited: now - borrower.since,
-      phase: supply === undefined ? "waiting" : supply instanceof Item ? "checking" : "opening",
-      ...facts
+      phase: this.state.suspended
+        ? "suspended"
+        : supply === undefined
+        ? "waiting"
+        : supply instanceof Item
+        ? "checking"
+        : "opening",
+      ...facts,
+      own: facts.own.get(borrower.holder.id) ?? 0
     })
     this.refuse(borrower, { _tag: "Pool", reason }, now)
   }
 
   // What a timeout tells beyond the borrower itself: ten thousand may time out in one step.
   private facts(now: number): Facts {
-    let oldest: Item<A> | undefined
+    let oldest: Lease<A> | undefined
     let looked = 0
-    for (const item of this.state.items) {
-      if (++looked > manyItems) {
+    const own = new Map<number, number>()
+    for (const lease of this.leases()) {
+      if (++looked > manyLeases) {
         oldest = undefined
+        own.clear()
         break
       }
-      if (item.holder !== undefined && (oldest === undefined || item.lentAt < oldest.lentAt)) oldest = item
+      own.set(lease.by, (own.get(lease.by) ?? 0) + 1)
+      if (oldest === undefined || lease.since < oldest.since) oldest = lease
     }
     return {
+      own,
       counts: this.state.counts(),
-      oldestLease: oldest && { held: now - oldest.lentAt, by: holderName(oldest) },
+      oldestLease: oldest && { held: now - oldest.since, by: holderName(oldest) },
       lastFailure: this.state.outage.lastFailure
     }
+  }
+
+  private *leases(): Iterable<Lease<A>> {
+    for (const item of this.state.items) yield* leasesOf(item)
   }
 
   /** The borrower, in the queue no more, hears that it goes without. */

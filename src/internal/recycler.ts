@@ -175,7 +175,8 @@ export class Recycler<A, R> {
           this.background.run(Effect.scoped(verdict), this.checkTimeout, "a rule's check", (exit) => {
             this.tasks.delete(item)
             running--
-            const spoken = Exit.isSuccess(exit) ? exit.value : ruleFailed
+            const verdict = Exit.isSuccess(exit) ? exit.value : ruleFailed
+            const spoken = state.sweeper.final(item, verdict, false, this.background.now())
             // The closing of the pool may have taken it meanwhile.
             if (spoken !== undefined && item.status === "swept") {
               recycled.push({ item: item.id, reason: spoken.reason })
@@ -191,7 +192,7 @@ export class Recycler<A, R> {
   }
 }
 
-const ruleFailed: Verdict = { reason: "rule failed", also: "none" }
+const ruleFailed: Verdict = { reason: "rule failed", also: "none", soft: false }
 
 function* idleItems<A, R>(state: PoolState<A, R>): Iterable<Item<A>> {
   // The coldest is taken first, from the end.

@@ -1,7 +1,7 @@
 // Every live item by its value, so that a borrower can name one. Items with equal
 // values are different items and hang on one another; all is O(1), but for `find`
 // among equals.
-import type { Holder, Item } from "./item.ts"
+import { type Holder, type Item, leasesOf } from "./item.ts"
 
 export class Registry<A> implements Iterable<Item<A>> {
   private readonly newest = new Map<unknown, Item<A>>()
@@ -43,5 +43,12 @@ export class Registry<A> implements Iterable<Item<A>> {
 }
 
 // One's own, then the lent, then the others; of each kind the one that was lent last.
-const rank = (item: Item<unknown>, holder: Holder | undefined): number =>
-  item.status !== "lent" ? item.lentAt - Number.MAX_SAFE_INTEGER : item.holder === holder ? Infinity : item.lentAt
+const rank = (item: Item<unknown>, holder: Holder | undefined): number => {
+  if (item.status !== "lent") return item.lease.since - Number.MAX_SAFE_INTEGER
+  let last = -Infinity
+  for (const { by, since } of leasesOf(item)) {
+    if (by === holder?.id) return Infinity
+    last = Math.max(last, since)
+  }
+  return last
+}

@@ -36,6 +36,8 @@ export interface Verdict {
   readonly reason: string
   /** Which other items are recycled too. */
   readonly also: "none" | "older" | "all"
+  /** The item is only old, not broken: it could serve on until another is open in its place. */
+  readonly soft: boolean
   /** Why a rule failed, if that is the reason. */
   readonly cause?: Cause.Cause<unknown> | undefined
 }
@@ -48,6 +50,8 @@ export type Project = (value: unknown) => unknown
 export interface Node<R> {
   /** Its verdict may take other items with it. */
   readonly spreads: boolean
+  /** Its verdict may be one that is not soft. */
+  readonly hard: boolean
   readonly speaks: (subject: Subject<unknown>, now: number, spare: boolean, moment: Moment) => Verdict | undefined
   readonly due: (subject: Subject<unknown>, now: number, spare: boolean) => number
   /** Present where there are checks: its verdict with them, an Effect if one has to run. */
@@ -65,7 +69,7 @@ export interface Pass {
 
 export type Asked<R> = Verdict | undefined | Effect.Effect<Verdict | undefined, never, R>
 
-const failed = (reason: string, cause: Cause.Cause<unknown>): Verdict => ({ reason, also: "none", cause })
+const failed = (reason: string, cause: Cause.Cause<unknown>): Verdict => ({ reason, also: "none", soft: false, cause })
 
 export const ruleFailed = (cause: Cause.Cause<unknown>): Verdict => failed("rule failed", cause)
 
@@ -88,6 +92,7 @@ const dueUntil = (deadline: number, now: number): number => now > deadline ? Inf
 
 export const idle = <R>(limit: number, negated: boolean, verdict: Verdict): Node<R> => ({
   spreads: false,
+  hard: true,
   speaks: (subject, now, spare, moment) => {
     const over = moment !== "return" && now > subject.idleSince + limit
     return (negated ? !over : over && !spare) ? verdict : undefined
@@ -106,6 +111,7 @@ export const past = <R>(
   verdict: Verdict
 ): Node<R> => ({
   spreads: false,
+  hard: !verdict.soft,
   speaks: (subject, now) => spokenIf(now > deadline(subject), negated, verdict),
   due: (subject, now) => negated ? dueUntil(deadline(subject), now) : deadline(subject),
   ask: undefined
@@ -126,6 +132,7 @@ export const fact = <R>(
   }
   return {
     spreads: verdict.also !== "none",
+    hard: !verdict.soft,
     speaks,
     due: (subject) => speaks(subject) === undefined ? Infinity : -Infinity,
     ask: undefined
@@ -139,6 +146,7 @@ export const when = <R>(
   verdict: Verdict
 ): Node<R> => ({
   spreads: false,
+  hard: true,
   speaks: (subject, now, _spare, moment) => {
     try {
       return spokenIf(predicate(usageOf(subject, now, moment, project)), negated, verdict)
@@ -158,6 +166,7 @@ export const check = <R>(
   label: string
 ): Node<R> => ({
   spreads: false,
+  hard: true,
   speaks: () => undefined,
   due: () => Infinity,
   ask: Effect.fnUntraced(function*({ answers, subject }) {
@@ -171,9 +180,13 @@ export const check = <R>(
 
 const reach = { none: 0, older: 1, all: 2 }
 
-/** Of two that speak, the one that takes more with it; the first of equals. */
+const isHard = (verdict: Verdict | undefined): boolean => verdict?.soft === false
+
+const weight = ({ also, soft }: Verdict): number => soft ? -1 : reach[also]
+
+/** Of two that speak, the one that takes more with it, and a hard one before a soft one; the first of equals. */
 const farther = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>
-  first === undefined || (second !== undefined && reach[second.also] > reach[first.also]) ? second : first
+  first === undefined || (second !== undefined && weight(second) > weight(first)) ? second : first
 
 export const any = <R>(nodes: ReadonlyArray<Node<R>>): Node<R> => {
   const spreads = nodes.some((node) => node.spreads)
@@ -181,8 +194,10 @@ export const any = <R>(nodes: ReadonlyArray<Node<R>>): Node<R> => {
   const speaker = (nodes: ReadonlyArray<Node<R>>): Node<R>["speaks"] => (subject, now, spare, moment) => {
     let spoken: Verdict | undefined
     for (const node of nodes) {
+      // After another verdict a soft one has no weight.
+      if (spoken !== undefined && !node.hard) continue
       spoken = farther(spoken, node.speaks(subject, now, spare, moment))
-      if (spoken !== undefined && !spreads) return spoken
+      if (!spreads && isHard(spoken)) return spoken
     }
     return spoken
   }
@@ -190,6 +205,7 @@ export const any = <R>(nodes: ReadonlyArray<Node<R>>): Node<R> => {
   const asks = nodes.flatMap((node) => node.ask ?? [])
   return {
     spreads,
+    hard: nodes.some((node) => node.hard),
     speaks: asks.length === 0 ? first : speaker(nodes),
     due: (subject, now, spare) => {
       let due = Infinity
@@ -197,37 +213,44 @@ export const any = <R>(nodes: ReadonlyArray<Node<R>>): Node<R> => {
       return due
     },
     ask: asks.length === 0 ? undefined : (pass) => {
-      const spoken = first(pass.subject, pass.now, pass.spare, "sweep")
-      if (spoken !== undefined) return spoken
+      let spoken = first(pass.subject, pass.now, pass.spare, "sweep")
+      if (isHard(spoken)) return spoken
       const pending: Array<Effect.Effect<Verdict | undefined, never, R>> = []
       for (const ask of asks) {
         const asked = ask(pass)
         if (Effect.isEffect(asked)) pending.push(asked)
-        else if (asked !== undefined) return asked
+        else if (isHard(asked)) return asked
+        else spoken ??= asked
       }
-      return pending.length === 0 ? undefined : firstOf(pending)
+      return pending.length === 0 ? spoken : firstOf(spoken, pending)
     }
   }
 }
 
-const firstOf = Effect.fnUntraced(function*<R>(pending: ReadonlyArray<Effect.Effect<Verdict | undefined, never, R>>) {
-  for (const effect of pending) {
-    const verdict = yield* effect
-    if (verdict !== undefined) return verdict
+/** The first hard verdict; without one, the first. */
+const firstOf = Effect.fnUntraced(
+  function*<R>(spoken: Verdict | undefined, pending: ReadonlyArray<Effect.Effect<Verdict | undefined, never, R>>) {
+    for (const effect of pending) {
+      const verdict = yield* effect
+      if (isHard(verdict)) return verdict
+      spoken ??= verdict
+    }
+    return spoken
   }
-  return undefined
-})
+)
 
 export const all = <R>(nodes: ReadonlyArray<Node<R>>, name: string | undefined): Node<R> => {
   const together = (verdicts: ReadonlyArray<Verdict>): Verdict => ({
     reason: name ?? verdicts.map((verdict) => verdict.reason).join(" and "),
-    also: verdicts.reduce((first, second) => farther(first, second)!).also
+    also: verdicts.reduce((first, second) => farther(first, second)!).also,
+    soft: verdicts.every((verdict) => verdict.soft)
   })
   // What ends the asking: silence, and a rule that failed.
   const ends = (verdict: Verdict | undefined): boolean => verdict === undefined || verdict.cause !== undefined
   const asks = nodes.some((node) => node.ask !== undefined)
   return {
     spreads: nodes.some((node) => node.spreads),
+    hard: nodes.some((node) => node.hard),
     speaks: (subject, now, spare, moment) => {
       const verdicts: Array<Verdict> = []
       for (const node of nodes) {

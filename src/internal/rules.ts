@@ -155,9 +155,11 @@ class Compiled<A, R> implements Rules<A, R> {
 
   private verdict(subject: Subject<A>, now: number, spare: boolean, moment: Moment): Verdict | undefined {
     const spoken = this.root.speaks(subject, now, spare, moment)
-    if (spoken !== undefined) return spoken
+    if (spoken !== undefined && !spoken.soft) return spoken
     const failure = failureOf(subject)
-    return failure === undefined ? undefined : ruleFailed(failure)
+    if (failure === undefined) return spoken
+    // The rule that speaks gives the reason, but an item with a rule that failed is not only old.
+    return spoken === undefined ? ruleFailed(failure) : { ...spoken, soft: false }
   }
 }
 
@@ -250,7 +252,8 @@ class Plan<R> {
   }
 
   node(rule: RecyclePolicy.Rule<never, R>, negated: boolean, name: string | undefined, project: Project): Node<R> {
-    const verdict: Verdict = { reason: name ?? rule.reason, also: "none" }
+    const soft = !negated && ageing.has(rule._tag)
+    const verdict: Verdict = { reason: name ?? rule.reason, also: "none", soft }
     this.simple &&= !negated
     switch (rule._tag) {
       case "Idle": {
@@ -399,6 +402,9 @@ class Plan<R> {
     return fact(done, negated, verdict)
   }
 }
+
+/** They speak of an item that is only old. */
+const ageing: ReadonlySet<string> = new Set(["Age", "Uses", "Schedule", "After"])
 
 const millis = (limit: Duration.Input): number =>
   Option.match(Duration.fromInput(limit), { onNone: () => Infinity, onSome: Duration.toMillis })

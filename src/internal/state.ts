@@ -17,76 +17,47 @@
 // to the first waiter, or put it into the idle list. The one way out is `recycle`.
 //
 // What always holds (checked by the model tests):
-// - opening + idle + lent + closing <= max; `lent` counts items being checked or
-//   reset; an opening that failed or came late counts as closing until it is gone;
-// - after every public method: no waiter without a supply while an item is idle,
-//   or while an open may start;
+// - opening + idle + lent + closing <= max, but for what was more when max was made
+//   smaller; `lent` counts items being checked or reset, and one that is shared once;
+//   an opening that failed or came late counts as closing until it is gone;
+// - after every public method, unless the pool is suspended: no waiter without a
+//   supply while an item is idle, or while an open may start for it, and none that
+//   would share while a shared item has room;
 // - a waiter that is given an item or a refusal is woken in its own turn.
 import type * as Cause from "effect/Cause"
-import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scope from "effect/Scope"
-import { Closed, type Counts } from "../PoolError.ts"
-import type { PoolEvent } from "../PoolEvent.ts"
+import { Closed, type Counts, LeaseEnded, Suspended } from "../PoolError.ts"
 import { Idle } from "./idle.ts"
-import { type Borrower, type Holder, holderName, Item, Opening } from "./item.ts"
+import { type Borrower, type Holder, holderName, type Item, type Lease, leasesOf, type Opening } from "./item.ts"
+import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
-import type { Pooled, Settings, Told, Totals } from "./pooled.ts"
+import type { LeaseClock, Pooled, Settings, Shell, Told, Totals, Work } from "./pooled.ts"
 import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
+import { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
+import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 
-/** What the state machine asks for. None of these may call back before it returns. */
-export interface Shell<A, R> {
-  readonly now: () => number
-  readonly wallNow: () => number
-  readonly open: (opening: Opening) => void
-  readonly cancelOpen: (opening: Opening) => void
-  readonly check: (item: Item<A>) => void
-  /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
-  readonly attempt: (item: Item<A>, verdict: Work<R>) => Verdict | undefined | Work<R>
-  /** The reset, after a verdict that is still to come; undefined when there is nothing to do. */
-  readonly cleaning: (
-    item: Item<A>,
-    exit: Exit.Exit<unknown, unknown>,
-    verdict: Work<R> | undefined
-  ) => Work<R> | undefined
-  /** Runs it in the background; answers with `wasReset`. */
-  readonly reset: (item: Item<A>, work: Work<R>) => void
-  /** Ends the check or reset that is under way; its outcome no longer matters. */
-  readonly stop: (item: Item<A>) => void
-  readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
-  readonly wake: (borrower: Borrower<A>) => void
-  /** A waiter's time ends then. */
-  readonly deadline: (at: number) => void
-  /** Answers with `retryNow` or `retryOver`, unless an open succeeds meanwhile. */
-  readonly retry: (cause: Cause.Cause<unknown>) => void
-  /** Answers with `refillNow`; `failures` is how many opens failed in a row. */
-  readonly refill: (failures: number) => void
-  /** The earliest time at which a rule may speak has changed. */
-  readonly due: (at: number) => void
-  readonly takenBack: (item: Item<A>) => void
-  readonly empty: () => void
-  readonly emit: (event: PoolEvent) => void
-}
-
-/** What cannot be done at once: a rule's verdict, a reset. Opaque here. */
-export type Work<R> = Effect.Effect<Verdict | undefined, unknown, R>
+type AnyExit = Exit.Exit<unknown, unknown>
 
 export class PoolState<A, R> implements Pooled<A> {
   readonly settings: Settings
-  readonly idle = new Idle<Item<A>>()
+  readonly idle: Idle<Item<A>>
   readonly queue: Queue<A>
   readonly waiters: Queue<A>["waiters"]
   readonly items = new Registry<A>()
   readonly openings = new Set<Opening>()
   readonly outage = new Outage()
+  readonly sharing: Sharing<A>
+  readonly replacing: Replacing<A>
   readonly sweeper: Sweeper<A, R>
+  readonly opener: Opener<A, R>
   lent = 0
   closing = 0
   checking = 0
   closed = false
+  suspended = false
   /** Somebody listens to the events. */
   listening = false
   lazy = false
@@ -98,27 +69,45 @@ export class PoolState<A, R> implements Pooled<A> {
     borrowed: 0,
     returned: 0,
     takenBack: 0,
+    leaked: 0,
     waited: 0,
     timeouts: 0,
     recycled: new Map<string, number>()
   }
+  /** Nobody is lent anything: closed, or suspended. */
+  private halted = false
+  /** Several may have one item. */
+  private readonly shares: boolean
   /** What counts as closing and never was an item: opens that were given up. */
   private readonly unopened = new Set<number>()
   private ids = 0
   /** The newest item that went because of another. */
   private condemned = 0
   private readonly shell: Shell<A, R>
+  private readonly clock: LeaseClock<A> | undefined
 
-  constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>) {
+  constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>, clock: LeaseClock<A> | undefined) {
     this.settings = settings
     this.shell = shell
+    this.clock = clock
+    this.shares = settings.concurrency > 1
+    this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
     this.waiters = this.queue.waiters
-    this.sweeper = new Sweeper(this, rules, shell.due)
+    this.sharing = new Sharing<A>(settings.concurrency, this.onGiveBack)
+    this.replacing = new Replacing<A>(this, () => this.opener)
+    this.sweeper = new Sweeper(this, rules, this.replacing, shell.due)
+    this.opener = new Opener(this, this.queue, this.sweeper, shell, this.onGiveBack)
   }
 
   get live(): number {
     return this.openings.size + this.idle.size + this.lent + this.closing
+  }
+
+  /** Leases that run. */
+  get leases(): number {
+    const { borrowed, returned, takenBack } = this.totals
+    return borrowed - returned - takenBack
   }
 
   counts(): Counts {
@@ -127,20 +116,25 @@ export class PoolState<A, R> implements Pooled<A> {
       lent: this.lent,
       opening: this.openings.size,
       closing: this.closing,
+      leases: this.leases,
       waiting: this.waiters.size,
       min: this.settings.min,
       max: this.settings.max
     }
   }
 
+  nextId(): number {
+    return ++this.ids
+  }
+
   // ---- borrowing
 
-  /** The hot path: an idle item now, or undefined when the borrower has to queue. */
-  lend(holder: Holder): Item<A> | undefined {
-    if (this.waiters.size > 0 || this.closed) return undefined
+  /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
+  lend(holder: Holder, alone: boolean): Lease<A> | undefined {
+    if (this.waiters.size > 0 || this.halted) return undefined
     for (;;) {
-      const item = this.settings.lifo ? this.idle.warmest : this.idle.coldest
-      if (item === undefined) return undefined
+      const item = this.idle.next
+      if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
       const now = this.shell.now()
       if (this.unproven(item, now)) return undefined
       if (this.sweeper.spoiled(item, now)) {
@@ -150,64 +144,118 @@ export class PoolState<A, R> implements Pooled<A> {
       // A predicate may have called back into the pool.
       if (!item.linked) continue
       this.idle.remove(item)
-      this.lendTo(item, holder, now)
-      item.taken = true
-      if (this.listening) this.tell({ _tag: "Borrowed", item: item.id, waited: 0 }, now)
-      return item
+      return this.started(this.lendTo(item, holder, alone, now), now)
     }
+  }
+
+  private lendShared(holder: Holder): Lease<A> | undefined {
+    const now = this.shell.now()
+    const item = this.roomy(now)
+    if (item === undefined) return undefined
+    return this.started(this.joinTo(item, holder, now), now)
+  }
+
+  private started(lease: Lease<A>, now: number): Lease<A> {
+    lease.taken = true
+    this.clock?.started(lease)
+    if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited: 0 }, now)
+    if (this.settings.targetUtilization < 1) this.pump(now)
+    return lease
+  }
+
+  /** An item that needs no check, at once or not at all. */
+  lendIfAvailable(holder: Holder): Lease<A> | undefined {
+    const lease = this.lend(holder, false)
+    if (lease !== undefined || this.waiters.size > 0 || this.halted) return lease
+    // The one whose turn it is needs a check; the one that was used last may need none.
+    const { next, warmest } = this.idle
+    const now = this.shell.now()
+    if (warmest === undefined || this.unproven(warmest, now)) return this.shares ? this.lendShared(holder) : undefined
+    if (warmest === next || this.sweeper.spoiled(warmest, now) || !warmest.linked) return undefined
+    this.idle.remove(warmest)
+    return this.started(this.lendTo(warmest, holder, false, now), now)
   }
 
   /** The borrower is gone, whatever it waits for or was given. */
   abandon(borrower: Borrower<A>): void {
     if (borrower.queued) return this.queue.leave(borrower)
-    const { item } = borrower
-    if (item === undefined || borrower.begun) return
+    const { lease } = borrower
+    if (lease === undefined || borrower.begun) return
     borrower.begun = true
     const now = this.shell.now()
     if (this.listening) this.queue.tell("Interrupted", borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
-    if (item.status !== "lent") return
+    if (!lease.active) return
     this.totals.borrowed--
-    this.settle(item, now, false)
+    lease.active = false
+    if (!this.stillShared(lease)) this.settle(lease.item, now, false)
     this.pump(now)
   }
 
-  private lendTo(item: Item<A>, holder: Holder, now: number): void {
+  /** An item that is in no list begins to be lent. */
+  private lendTo(item: Item<A>, holder: Holder, alone: boolean, now: number): Lease<A> {
     item.status = "lent"
-    item.taken = false
-    item.holder = holder
-    item.span = holder.cache.span
-    item.lentAt = now
     this.lent++
+    if (this.shares && !alone) return this.joinTo(item, holder, now)
     this.totals.borrowed++
+    item.lease.begin(holder, now)
+    return item.lease
+  }
+
+  private joinTo(item: Item<A>, holder: Holder, now: number): Lease<A> {
+    this.totals.borrowed++
+    return this.sharing.join(item, holder, now)
+  }
+
+  /** A shared item for one more, if the rules have nothing against it. */
+  private roomy(now: number): Item<A> | undefined {
+    for (let item = this.sharing.room; item !== undefined; item = this.sharing.room) {
+      const objection = this.sweeper.objection(item, now)
+      // A predicate may have called back into the pool.
+      if (item !== this.sharing.room) continue
+      if (objection === undefined) return item
+      this.doom(item, objection, now)
+    }
+    return undefined
   }
 
   // ---- the road back
 
+  private readonly onGiveBack = (lease: Lease<A>, exit: AnyExit): undefined => {
+    this.giveBack(lease, exit)
+  }
+
   /** A lease ends. */
-  giveBack(item: Item<A>, exit: Exit.Exit<unknown, unknown>): void {
+  giveBack(lease: Lease<A>, exit: AnyExit): void {
     // Its item may have been taken back already.
-    if (item.status !== "lent") return
+    if (!lease.active) return
+    const { item } = lease
     const { rules } = this.sweeper
     const now = this.shell.now()
-    item.holder = undefined
+    lease.active = false
+    this.clock?.over(lease)
     item.idleSince = now
     item.uses++
     item.exit = exit
     this.outage.shortLives = 0
     this.totals.returned++
-    if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - item.lentAt }, now)
+    if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - lease.since }, now)
     let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
       // Asked of a doomed item too: the verdict may take others with it.
       let verdict: Verdict | undefined | Work<R> = rules.atReturn(item, now)
       if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(item, verdict)
-      if (verdict !== undefined) {
-        if (isVerdict(verdict)) this.condemn(item, verdict, now)
-        else pending = verdict
+      if (verdict === undefined || isVerdict(verdict)) this.condemn(item, verdict, now)
+      else pending = verdict
+    }
+    if (this.shares && item.share !== undefined) {
+      pending = this.left(lease, pending, exit)
+      if (item.share !== undefined) {
+        if (this.busy) this.pump(now)
+        return
       }
     }
-    if (item.doom === undefined && (pending !== undefined || this.settings.resets)) {
+    if (item.doom === undefined ? pending !== undefined || this.settings.resets : this.settings.tends) {
       item.status = "resetting"
       const work = this.shell.cleaning(item, exit, pending)
       // What the user's function did may have been the end of the item.
@@ -218,15 +266,40 @@ export class PoolState<A, R> implements Pooled<A> {
     if (this.busy) this.pump(now)
   }
 
+  /** One of several borrowers has left. What has still to be asked is put off until the last one has. */
+  private left(lease: Lease<A>, verdict: Work<R> | undefined, exit: AnyExit): Work<R> | undefined {
+    const { item } = lease
+    const share = item.share!
+    const before = share.pending as Work<R> | undefined
+    share.pending = verdict === undefined ? before : this.shell.both(before, verdict)
+    if (!this.stillShared(lease)) return share.pending as Work<R> | undefined
+    const work = this.settings.tends ? this.shell.afterLease(item, exit) : undefined
+    if (work !== undefined) this.shell.tend(item, work)
+    return undefined
+  }
+
+  /** True when others have the item still. */
+  private stillShared(lease: Lease<A>): boolean {
+    const { item } = lease
+    if (item.share === undefined) return false
+    if (this.sharing.leave(item, lease, true) > 0) return true
+    this.sharing.over(item)
+    return false
+  }
+
   /** An item that counts as lent is free: to a waiter, to the idle list, or out. A proven one needs no check. */
   private settle(item: Item<A>, now: number, proven: boolean): void {
     this.lent--
-    item.holder = undefined
     if (item.doom !== undefined) return this.recycle(item, item.doom, now)
+    if (this.idle.size + this.lent + this.openings.size >= this.settings.max) return this.recycle(item, "resized", now)
+    if (this.opener.sacrifices) {
+      this.opener.trial!.made = true
+      return this.recycle(item, "swapped", now)
+    }
     // An item must not keep what its last borrower made of it.
     if (item.exit !== undefined && Exit.isSuccess(item.exit)) item.exit = Exit.void
     const { head } = this.waiters
-    if (head === undefined) return this.store(item, now)
+    if (head === undefined || this.halted) return this.store(item, now)
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
     const objection = item.status === "fresh" ? undefined : this.sweeper.objection(item, now)
     if (objection !== undefined) this.recycle(item, objection, now)
@@ -244,8 +317,7 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
     this.waiters.leave(borrower)
-    borrower.item = item
-    this.lendTo(item, borrower.holder, now)
+    borrower.lease = this.lendTo(item, borrower.holder, borrower.alone, now)
     this.shell.wake(borrower)
   }
 
@@ -254,12 +326,13 @@ export class PoolState<A, R> implements Pooled<A> {
    * then it may still leave without. The item may have ended meanwhile: then the
    * borrower waits again, or has begun with nothing because the pool is closed.
    */
-  begin(borrower: Borrower<A>): Item<A> | undefined {
-    const item = borrower.item!
-    if (item.status === "lent") {
-      borrower.begun = item.taken = true
-      if (this.listening) this.tellBorrowed(item, borrower.since)
-      return item
+  begin(borrower: Borrower<A>): Lease<A> | undefined {
+    const lease = borrower.lease!
+    if (lease.active) {
+      borrower.begun = lease.taken = true
+      this.clock?.started(lease)
+      if (this.listening) this.tellBorrowed(lease, borrower.since)
+      return lease
     }
     const now = this.shell.now()
     if (this.closed) {
@@ -275,20 +348,31 @@ export class PoolState<A, R> implements Pooled<A> {
   wasReset(item: Item<A>, failed: Cause.Cause<unknown> | undefined, verdict: Verdict | undefined): void {
     if (item.status !== "resetting") return
     const now = this.shell.now()
-    if (failed !== undefined) {
-      item.doom ??= "reset failed"
-      if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause: failed }, now)
-    }
-    if (verdict !== undefined) this.condemn(item, verdict, now)
+    if (failed !== undefined) this.resetFailed(item, failed, now)
+    this.condemn(item, verdict, now)
     this.settle(item, now, false)
     this.pump(now)
+  }
+
+  /** What was to be done after a lease has failed, while others have the item. */
+  wasTended(item: Item<A>, failed: Cause.Cause<unknown>): void {
+    if (item.status === "closing") return
+    const now = this.shell.now()
+    this.doom(item, "reset failed", now)
+    if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause: failed }, now)
+    this.pump(now)
+  }
+
+  private resetFailed(item: Item<A>, cause: Cause.Cause<unknown>, now: number): void {
+    item.doom ??= "reset failed"
+    if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause }, now)
   }
 
   /** A sweep's look at an item has ended. */
   wasSwept(item: Item<A>, verdict: Verdict | undefined): void {
     if (item.status !== "swept") return
     const now = this.shell.now()
-    if (verdict !== undefined) this.condemn(item, verdict, now)
+    this.condemn(item, verdict, now)
     this.settle(item, now, false)
     this.pump(now)
   }
@@ -324,106 +408,26 @@ export class PoolState<A, R> implements Pooled<A> {
     this.shell.check(item)
   }
 
-  // ---- opening
-
-  private startOpen(now: number): void {
-    const opening = new Opening(++this.ids, now, this.outage.round)
-    this.openings.add(opening)
-    this.outage.began(opening)
-    this.waiters.promise(opening)
-    if (this.listening) this.tell({ _tag: "Opening", item: opening.id }, now)
-    this.shell.open(opening)
-  }
-
-  /** An item for the opening; the caller then runs the rules' start and calls `opened`. */
-  admit(opening: Opening, value: A, scope: Scope.Closeable): Item<A> {
-    return new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.onGiveBack)
-  }
-
-  private readonly onGiveBack = (item: Item<A>, exit: Exit.Exit<unknown, unknown>): undefined => {
-    this.giveBack(item, exit)
-  }
-
-  opened(opening: Opening, item: Item<A>): void {
-    this.openings.delete(opening)
-    const now = this.shell.now()
-    this.totals.opened++
-    this.outage.succeeded()
-    this.waiters.settle(opening)
-    item.doom = opening.doom
-    this.items.add(item)
-    this.sweeper.admit(item, now)
-    if (this.listening) this.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
+  /** An item was opened. */
+  enter(item: Item<A>, now: number): void {
     this.lent++
     this.settle(item, now, true)
-    this.sweeper.unspare(now)
-    this.pump(now)
-  }
-
-  /**
-   * The open failed, or ran out of time. `retryable` says that the retry road, when
-   * there is one, takes it. `leftover` says that the shell has still to end it: it
-   * counts as closing until `gone`.
-   */
-  openFailed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
-    this.openings.delete(opening)
-    const now = this.shell.now()
-    if (leftover) {
-      this.closing++
-      this.unopened.add(opening.id)
-    }
-    this.totals.openFailures++
-    if (this.listening) this.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
-    const waiter = opening.waiter as Borrower<A> | undefined
-    this.waiters.settle(opening)
-    const retries = retryable && this.settings.retries
-    if (this.outage.failed(opening, cause, retries)) this.shell.retry(cause)
-    if (!retries) {
-      this.holdRefill()
-      if (waiter !== undefined) {
-        this.waiters.leave(waiter)
-        this.queue.refuse(waiter, { _tag: "Open", cause }, now)
-      }
-    }
-    this.pump(now)
-  }
-
-  /** The retry's delay is over: one open may try. */
-  retryNow(): void {
-    this.outage.resume()
-    this.pump(this.shell.now())
-  }
-
-  /** The retry Schedule has ended: every waiter hears why. */
-  retryOver(cause: Cause.Cause<unknown>): void {
-    this.outage.end()
-    this.holdRefill()
-    const now = this.shell.now()
-    this.queue.refuseAll({ _tag: "Open", cause }, now)
-    this.pump(now)
-  }
-
-  refillNow(): void {
-    this.outage.refillBlocked = false
-    this.pump(this.shell.now())
-  }
-
-  private holdRefill(): void {
-    if (this.settings.min === 0) return
-    const failures = this.outage.holdRefill()
-    if (failures > 0) this.shell.refill(failures)
   }
 
   // ---- recycling
 
   /** Recycles the item now if it is idle, or when it comes back. */
   doom(item: Item<A>, reason: string, now: number): void {
-    if (item.status === "idle") this.out(item, reason, now)
-    else item.doom ??= reason
+    if (item.status === "idle") return this.out(item, reason, now)
+    item.doom ??= reason
+    this.sharing.update(item)
   }
 
-  private condemn(item: Item<A>, verdict: Verdict, now: number): void {
+  private condemn(item: Item<A>, spoken: Verdict | undefined, now: number): void {
+    const verdict = this.sweeper.final(item, spoken, true, now)
+    if (verdict === undefined) return
     item.doom ??= verdict.reason
+    this.sharing.update(item)
     if (verdict.also === "none") return
     const last = verdict.also === "all" ? this.ids : item.id - 1
     // All these are condemned already: many leases may fail of one cause.
@@ -438,8 +442,11 @@ export class PoolState<A, R> implements Pooled<A> {
     const atReturn = item.uses > 0 && item.idleSince === now
     item.status = "closing"
     this.closing++
+    this.sharing.over(item)
     this.sweeper.forget(item)
     this.items.remove(item)
+    // A scope that was dropped is found by this, which must not keep the item then.
+    item.lease.release = undefined
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
     if (this.listening) {
       this.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
@@ -464,6 +471,11 @@ export class PoolState<A, R> implements Pooled<A> {
     else this.pump(now)
   }
 
+  leaveOver(opening: Opening): void {
+    this.closing++
+    this.unopened.add(opening.id)
+  }
+
   invalidate(value: unknown, reason: string, holder: Holder): void {
     const item = this.items.find(value, holder)
     if (item === undefined) return
@@ -472,23 +484,36 @@ export class PoolState<A, R> implements Pooled<A> {
     this.pump(now)
   }
 
-  /** The item has ended by itself: it is recycled at once, also under its borrower. */
-  lose(value: unknown, reason: string): void {
-    const item = this.items.find(value, undefined)
-    if (item === undefined) return
+  /** The item has ended by itself: it is recycled at once, also under its borrowers. */
+  lose(item: Item<A>, reason: string): void {
+    if (item.status === "closing") return
     const now = this.shell.now()
     if (item.status === "idle") this.out(item, reason, now)
     else this.seize(item, reason, now)
     this.pump(now)
   }
 
-  clear(): void {
+  /** Every item, or only the idle ones: now, or each at a moment of its own within the time given. */
+  clear(idleOnly: boolean, over: number): void {
     if (this.closed) return
     const now = this.shell.now()
     if (this.listening) this.tell({ _tag: "Cleared" }, now)
-    for (const item of this.items.all()) this.doom(item, "cleared", now)
-    for (const opening of this.openings) opening.doom ??= "cleared"
+    this.retire(this.items.all().filter((item) => !idleOnly || item.status === "idle"), "cleared", over, now)
+    if (!idleOnly) { for (const opening of this.openings) opening.doom ??= "cleared" }
     this.pump(now)
+  }
+
+  /** All but this item go, and what is being opened. */
+  supersede(newest: Item<A>, over: number): void {
+    const now = this.shell.now()
+    for (const opening of this.openings) opening.doom ??= "swapped"
+    this.retire(this.items.all().filter((item) => item !== newest), "swapped", over, now)
+    this.pump(now)
+  }
+
+  private retire(items: ReadonlyArray<Item<A>>, reason: string, over: number, now: number): void {
+    if (over > 0) return this.sweeper.retire(items, reason, over, now, this.shell.random)
+    for (const item of items) this.doom(item, reason, now)
   }
 
   out(item: Item<A>, reason: string, now: number): void {
@@ -498,7 +523,7 @@ export class PoolState<A, R> implements Pooled<A> {
     // Nobody had the time to use it. A limit as short as that, or a server that ends
     // what it is sent, must not make opens run wild.
     if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.shortLives = 0
-    else if (++this.outage.shortLives > this.settings.min) this.holdRefill()
+    else if (++this.outage.shortLives > this.settings.min) this.opener.holdRefill()
     this.recycle(item, reason, now)
   }
 
@@ -509,18 +534,108 @@ export class PoolState<A, R> implements Pooled<A> {
     this.lent++
   }
 
+  // ---- leases that are ended from outside
+
+  /**
+   * What runs in the lease is interrupted, if it is known, and its item goes when it
+   * comes back; otherwise the item is closed under the borrower.
+   */
+  endLease(lease: Lease<A>, reason: "maxLease" | "leaked"): void {
+    if (!lease.active) return
+    const { item } = lease
+    const now = this.shell.now()
+    this.tellEnded(lease, reason, undefined, now)
+    item.doom ??= reason
+    this.sharing.update(item)
+    if (lease.fiber === undefined) this.cutOff(lease)
+    else this.shell.interrupt(lease)
+  }
+
+  /** The lease is over, whatever its borrower does; so is the item, once nobody else has it. */
+  cutOff(lease: Lease<A>): void {
+    if (!lease.active) return
+    const { item } = lease
+    const now = this.shell.now()
+    if (item.share !== undefined && item.share.leases.size > 1) {
+      this.takeFrom(lease, now)
+      this.sharing.leave(item, lease, false)
+    } else {
+      this.seize(item, item.doom!, now)
+    }
+    this.pump(now)
+  }
+
+  /** The item reports its own death: its borrowers hear of it. */
+  die(item: Item<A>, cause: Cause.Cause<unknown> | undefined): void {
+    if (item.status === "closing") return
+    const now = this.shell.now()
+    const leases = Array.from(leasesOf(item)).filter((lease) => lease.taken)
+    for (const lease of leases) this.tellEnded(lease, "died", cause, now)
+    this.lose(item, "died")
+    for (const lease of leases) if (lease.fiber !== undefined) this.shell.interrupt(lease)
+  }
+
+  private tellEnded(
+    lease: Lease<A>,
+    why: "maxLease" | "leaked" | "died",
+    cause: Cause.Cause<unknown> | undefined,
+    now: number
+  ): void {
+    const held = now - lease.since
+    if (why !== "leaked") lease.ended = new LeaseEnded({ why, held, cause })
+    else this.totals.leaked++
+    if (this.listening) {
+      this.tell({ _tag: "LeaseEnded", item: lease.item.id, held, by: holderName(lease), why, cause }, now)
+    }
+  }
+
+  // ---- live control
+
+  /** Nobody is lent anything and nothing is opened until `resume`. */
+  suspend(): void {
+    if (this.halted) return
+    const now = this.shell.now()
+    this.suspended = this.halted = true
+    if (this.listening) this.tell({ _tag: "Suspended" }, now)
+    if (this.settings.refuses) this.queue.refuseAll({ _tag: "Pool", reason: new Suspended() }, now)
+  }
+
+  resume(): void {
+    if (!this.suspended || this.closed) return
+    const now = this.shell.now()
+    this.suspended = this.halted = false
+    if (this.listening) this.tell({ _tag: "Resumed" }, now)
+    this.pump(now)
+  }
+
+  /** Idle items above the new `max` go now, the coldest first, and others when they come back. */
+  resize(min: number, max: number): void {
+    if (this.closed) return
+    const { idle, settings } = this
+    const now = this.shell.now()
+    settings.min = min
+    settings.max = max
+    idle.fit()
+    if (this.listening) this.tell({ _tag: "Resized", min, max }, now)
+    for (let above = this.live - this.closing - max; above > 0 && idle.coldest !== undefined; above--) {
+      this.out(idle.coldest, "resized", now)
+    }
+    this.sweeper.unspare(now)
+    this.pump(now)
+  }
+
   // ---- closing the pool
 
   /** Waiters are refused, no open starts, what is not lent is closed. */
   close(): void {
     const now = this.shell.now()
-    this.closed = true
+    this.closed = this.halted = true
+    this.opener.trial = undefined
     if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
     this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
     for (const opening of this.openings) {
       this.openings.delete(opening)
-      this.closing++
-      this.unopened.add(opening.id)
+      this.leaveOver(opening)
       this.shell.cancelOpen(opening)
     }
     this.waiters.spare.clear()
@@ -536,7 +651,7 @@ export class PoolState<A, R> implements Pooled<A> {
     const now = this.shell.now()
     // All others were dealt with when the closing began.
     for (const item of this.items.all()) {
-      if (item.taken) this.shell.takenBack(item)
+      for (const lease of leasesOf(item)) if (lease.taken) this.shell.takenBack(lease)
       item.doom = undefined
       this.seize(item, "taken back", now)
     }
@@ -548,22 +663,23 @@ export class PoolState<A, R> implements Pooled<A> {
       this.checking--
       this.waiters.settle(item)
     }
-    if (item.status === "lent") this.takeFrom(item, now)
+    for (const lease of leasesOf(item)) this.takeFrom(lease, now)
     this.lent--
-    item.holder = undefined
     this.recycle(item, item.doom ?? reason, now)
     this.shell.stop(item)
   }
 
-  private takeFrom(item: Item<A>, now: number): void {
-    const { id, lentAt, taken } = item
+  private takeFrom(lease: Lease<A>, now: number): void {
+    lease.active = false
     // Its borrower has not heard of it yet.
-    if (!taken) {
+    if (!lease.taken) {
       this.totals.borrowed--
       return
     }
+    this.clock?.over(lease)
     this.totals.takenBack++
-    if (this.listening) this.tell({ _tag: "TakenBack", item: id, held: now - lentAt, by: holderName(item) }, now)
+    const held = now - lease.since
+    if (this.listening) this.tell({ _tag: "TakenBack", item: lease.item.id, held, by: holderName(lease) }, now)
   }
 
   private quiesce(): void {
@@ -574,33 +690,81 @@ export class PoolState<A, R> implements Pooled<A> {
 
   // ---- what keeps the promises
 
+  /** How many items there should be, for `min` or ahead of need. */
+  private get wanted(): number {
+    const { concurrency, max, min, targetUtilization } = this.settings
+    if (targetUtilization === 1) return min
+    const ahead = Math.ceil((this.leases + this.waiters.size) / (concurrency * targetUtilization))
+    return Math.min(max, Math.max(min, ahead))
+  }
+
   /** Something may be to do for a waiter or for `min`. */
   private get busy(): boolean {
-    return this.waiters.bare !== undefined || this.idle.size + this.lent + this.openings.size < this.settings.min
+    const { waiters } = this
+    return waiters.bare !== undefined || (this.shares && waiters.size > 0) ||
+      this.idle.size + this.lent + this.openings.size < this.wanted
   }
 
   pump(now: number): void {
     if (this.closed) return
-    const { idle, settings, waiters } = this
+    const { idle, opener, waiters } = this
+    opener.startTrial(now)
+    if (this.suspended) return
     while (waiters.bare !== undefined && idle.size > 0) {
-      const item = (settings.lifo ? idle.warmest : idle.coldest)!
+      const item = idle.next!
       if (this.sweeper.spoiled(item, now) || !item.linked) continue
       idle.remove(item)
       if (this.unproven(item, now)) this.startCheck(item)
       else this.handOver(item, waiters.head!, now)
     }
-    while (waiters.bare !== undefined && this.mayOpen()) this.startOpen(now)
-    if (this.lazy || this.outage.refillBlocked) return
-    while (idle.size + this.lent + this.openings.size < settings.min && this.mayOpen()) this.startOpen(now)
+    if (this.shares) this.pumpShared(now)
+    else while (waiters.bare !== undefined && opener.mayOpen) opener.start(now)
+    this.replacing.go(now)
+    while (idle.size + this.lent + this.openings.size < this.wanted && opener.mayRefill) opener.start(now)
   }
 
-  private mayOpen(): boolean {
-    return this.outage.mayOpen && this.live < this.settings.max && this.openings.size < this.settings.openConcurrency
+  private pumpShared(now: number): void {
+    const { opener, sharing, waiters } = this
+    do {
+      // An item for one alone is better opened than taken from those who share it.
+      while (waiters.bare?.alone === true && opener.mayOpen) opener.start(now)
+      sharing.drain(waiters.bareAlone)
+      for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
+        const borrower = this.firstSharer()
+        waiters.leave(borrower)
+        borrower.lease = this.joinTo(item, borrower.holder, now)
+        this.shell.wake(borrower)
+        sharing.drain(waiters.bareAlone)
+      }
+      while (waiters.bare !== undefined && this.supplies < this.needed && opener.mayOpen) opener.start(now)
+      sharing.drain(waiters.bareAlone)
+    } while (sharing.room !== undefined && waiters.size > waiters.alone)
   }
 
-  private tellBorrowed({ id }: Item<A>, since: number): void {
+  private roomFor(now: number): Item<A> | undefined {
+    return this.waiters.size > this.waiters.alone ? this.roomy(now) : undefined
+  }
+
+  /** Those who share may pass those who do not: for these, items are opened or drained, so they are few. */
+  private firstSharer(): Borrower<A> {
+    let borrower = this.waiters.head!
+    while (borrower.alone) borrower = borrower.behind as Borrower<A>
+    return borrower
+  }
+
+  /** Items on their way, and how many are needed: one serves several who share. */
+  private get supplies(): number {
+    return this.openings.size + this.checking
+  }
+
+  private get needed(): number {
+    const { alone, size } = this.waiters
+    return alone + Math.ceil((size - alone) / this.settings.concurrency)
+  }
+
+  private tellBorrowed({ item }: Lease<A>, since: number): void {
     const now = this.shell.now()
-    this.tell({ _tag: "Borrowed", item: id, waited: now - since }, now)
+    this.tell({ _tag: "Borrowed", item: item.id, waited: now - since }, now)
   }
 
   tell(told: Told, at: number): void {

@@ -1,8 +1,9 @@
 // The rules at work on idle items: at lend, at their deadlines, and in sweeps.
 import { Heap } from "./heap.ts"
-import type { Item } from "./item.ts"
+import type { Item, Opening } from "./item.ts"
 import type { Pooled } from "./pooled.ts"
-import type { Rules } from "./rules.ts"
+import type { Replacing } from "./replacing.ts"
+import type { Rules, Verdict } from "./rules.ts"
 
 /** How many idle items a sweep looked at, and which it recycled and why. */
 export interface Swept {
@@ -16,13 +17,20 @@ export class Sweeper<A, R> {
   readonly rules: Rules<A, R>
   private readonly state: Pooled<A>
   private readonly dueAfter: (at: number) => void
+  private readonly replacing: Replacing<A>
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
 
   /** `dueAfter` hears of the earliest time at which a rule may speak. */
-  constructor(state: Pooled<A>, rules: Rules<A, R>, dueAfter: (at: number) => void) {
+  constructor(
+    state: Pooled<A>,
+    rules: Rules<A, R>,
+    replacing: Replacing<A>,
+    dueAfter: (at: number) => void
+  ) {
     this.state = state
     this.rules = rules
+    this.replacing = replacing
     this.dueAfter = dueAfter
   }
 
@@ -32,11 +40,23 @@ export class Sweeper<A, R> {
     return idle.size + lent <= settings.min
   }
 
+  /** What a verdict comes to: an item that is only old may stay for a while. `wanted`: somebody would have it now. */
+  final(item: Item<A>, verdict: Verdict | undefined, wanted: boolean, now: number): Verdict | undefined {
+    if (verdict !== undefined && !verdict.soft) return verdict
+    const { retirement, stay } = item
+    if (stay !== undefined) return now > stay.until ? old(stay.reason) : undefined
+    const spoken = verdict ?? (retirement !== undefined && now > retirement.at ? old(retirement.reason) : undefined)
+    if (spoken === undefined || !this.replacing.mayStay(item, spoken.reason, wanted, now)) return spoken
+    item.dueAt = item.stay!.until
+    if (item.status === "idle") this.schedule(item, now)
+    return undefined
+  }
+
   /** True when a rule spoke against an idle item at lend: it is recycled. */
   spoiled(item: Item<A>, now: number): boolean {
     // At the very bound the rules are asked: `schedule` may have set it to now.
     if (!this.rules.lends && now < item.dueAt) return false
-    const verdict = this.rules.atLend(item, now, this.spare)
+    const verdict = this.final(item, this.rules.atLend(item, now, this.spare), true, now)
     if (verdict === undefined) {
       if (now > item.dueAt) this.schedule(item, now)
       return false
@@ -47,7 +67,27 @@ export class Sweeper<A, R> {
 
   /** Why an item may not go from one lease to the next. */
   objection(item: Item<A>, now: number): string | undefined {
-    return this.rules.lends || now > item.dueAt ? this.rules.atLend(item, now, true)?.reason : undefined
+    if (!this.rules.lends && now <= item.dueAt) return undefined
+    return this.final(item, this.rules.atLend(item, now, true), true, now)?.reason
+  }
+
+  /** Each of these goes at a moment of its own within the time given, the oldest first. */
+  retire(items: ReadonlyArray<Item<A>>, reason: string, over: number, now: number, random: () => number): void {
+    for (const [index, item] of items.entries()) {
+      const at = now + over * (index + random()) / items.length
+      item.retirement = { reason, at }
+      item.dueAt = Math.min(item.dueAt, at)
+      if (item.status === "idle") this.schedule(item, now)
+    }
+  }
+
+  /** Another item is open in the place of one that stayed. */
+  replaced(opening: Opening, now: number): void {
+    this.replacing.replaced(opening, now)
+  }
+
+  notReplaced(opening: Opening): void {
+    this.replacing.notReplaced(opening)
   }
 
   /** The item was opened. */
@@ -57,19 +97,22 @@ export class Sweeper<A, R> {
 
   /** The item is idle now. */
   watch(item: Item<A>, now: number): void {
-    if (this.rules.timed && (item.slot < 0 || this.rules.hastens)) this.schedule(item, now)
+    const { dueAt, slot } = item
+    if ((this.rules.timed || dueAt < Infinity) && (slot < 0 || this.rules.hastens)) this.schedule(item, now)
   }
 
   forget(item: Item<A>): void {
     this.due.remove(item)
+    this.replacing.forget(item)
   }
 
   /** Sets the time at which a rule may speak against the item while it is idle. */
   private schedule(item: Item<A>, now: number): void {
     const { due, rules, spare } = this
     due.remove(item)
+    const at = item.stay?.until ?? Math.min(rules.nextDue(item, now, spare), item.retirement?.at ?? Infinity)
     // Never before now: a bound that is past already would make the sweep spin.
-    item.dueAt = Math.max(now, rules.nextDue(item, now, spare))
+    item.dueAt = Math.max(now, at)
     if (spare && rules.idles) this.spared = true
     if (item.dueAt === Infinity) return
     due.push(item)
@@ -102,7 +145,7 @@ export class Sweeper<A, R> {
     const examined = this.state.idle.size
     const recycled: Swept["recycled"] = []
     this.each((item) => {
-      const verdict = this.rules.atSweep(item, now, this.spare)
+      const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
       if (verdict === undefined) return
       this.state.out(item, verdict.reason, now)
       recycled.push({ item: item.id, reason: verdict.reason })
@@ -112,7 +155,7 @@ export class Sweeper<A, R> {
   }
 
   private judge(item: Item<A>, now: number): void {
-    const verdict = this.rules.atSweep(item, now, this.spare)
+    const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
     if (verdict === undefined) this.schedule(item, now)
     else this.state.out(item, verdict.reason, now)
   }
@@ -125,3 +168,5 @@ export class Sweeper<A, R> {
     }
   }
 }
+
+const old = (reason: string): Verdict => ({ reason, also: "none", soft: true })

@@ -12,6 +12,8 @@ export interface Supply {
 }
 
 export interface Waiter {
+  /** It needs an item for itself, where others share one. */
+  readonly alone: boolean
   ahead: Waiter | undefined
   behind: Waiter | undefined
   queued: boolean
@@ -25,15 +27,19 @@ export class Waiters<W extends Waiter, S extends Supply> {
   bare: W | undefined = undefined
   /** Supplies that are for nobody yet. */
   readonly spare = new Set<S>()
+  /** How many waiters have a supply. */
+  supplied = 0
+  /** How many need an item for themselves, and how many of these have no supply. */
+  alone = 0
+  bareAlone = 0
   private tail: W | undefined = undefined
 
   push(waiter: W): void {
-    waiter.queued = true
+    this.enter(waiter)
     waiter.ahead = this.tail
     if (this.tail === undefined) this.head = waiter
     else this.tail.behind = waiter
     this.tail = waiter
-    this.size++
     this.bare ??= waiter
     if (this.spare.size > 0) this.promise(this.takeSpare())
   }
@@ -41,12 +47,11 @@ export class Waiters<W extends Waiter, S extends Supply> {
   /** Back to the head of the queue: it was served in vain. */
   unshift(waiter: W): void {
     const first = this.head
-    waiter.queued = true
+    this.enter(waiter)
     waiter.behind = first
     if (first === undefined) this.tail = waiter
     else first.ahead = waiter
     this.head = waiter
-    this.size++
     if (this.bare === first) {
       this.bare = waiter
       if (this.spare.size > 0) this.promise(this.takeSpare())
@@ -54,28 +59,51 @@ export class Waiters<W extends Waiter, S extends Supply> {
     }
     // The first has a supply: the last that has one gives it up.
     const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
-    waiter.supply = last.supply
-    waiter.supply!.waiter = waiter
-    last.supply = undefined
+    this.give(waiter, this.strip(last)!)
     this.bare = last
+  }
+
+  private enter(waiter: W): void {
+    waiter.queued = true
+    this.size++
+    if (!waiter.alone) return
+    this.alone++
+    this.bareAlone++
+  }
+
+  private give(waiter: W, supply: S): void {
+    waiter.supply = supply
+    supply.waiter = waiter
+    this.supplied++
+    if (waiter.alone) this.bareAlone--
+  }
+
+  private strip(waiter: W): S | undefined {
+    const supply = waiter.supply as S | undefined
+    if (supply === undefined) return undefined
+    waiter.supply = supply.waiter = undefined
+    this.supplied--
+    if (waiter.alone) this.bareAlone++
+    return supply
   }
 
   /** The waiter leaves the queue, served or not. */
   leave(waiter: W): void {
-    const supply = waiter.supply as S | undefined
+    const supply = this.strip(waiter)
     if (this.bare === waiter) this.bare = waiter.behind as W | undefined
     const { ahead, behind } = waiter
     if (ahead === undefined) this.head = behind as W | undefined
     else ahead.behind = behind
     if (behind === undefined) this.tail = ahead as W | undefined
     else behind.ahead = ahead
-    waiter.ahead = waiter.behind = waiter.supply = undefined
+    waiter.ahead = waiter.behind = undefined
     waiter.queued = false
     this.size--
-    if (supply !== undefined) {
-      supply.waiter = undefined
-      this.promise(supply)
+    if (waiter.alone) {
+      this.alone--
+      this.bareAlone--
     }
+    if (supply !== undefined) this.promise(supply)
   }
 
   /** A supply begins. */
@@ -85,8 +113,7 @@ export class Waiters<W extends Waiter, S extends Supply> {
       this.spare.add(supply)
       return
     }
-    supply.waiter = waiter
-    waiter.supply = supply
+    this.give(waiter, supply)
     this.bare = waiter.behind as W | undefined
   }
 
@@ -97,15 +124,11 @@ export class Waiters<W extends Waiter, S extends Supply> {
       this.spare.delete(supply)
       return
     }
-    supply.waiter = undefined
+    this.strip(waiter)
     const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
-    const other = last.supply
-    last.supply = undefined
+    const other = this.strip(last)
     this.bare = last
-    if (last !== waiter && other !== undefined) {
-      waiter.supply = other
-      other.waiter = waiter
-    }
+    if (other !== undefined) this.give(waiter, other)
     if (this.spare.size > 0) this.promise(this.takeSpare())
   }
 

@@ -1,7 +1,8 @@
 /** The borrowers of a model run: how each borrows, holds and gives back, and what each may see. */
 import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import type { PoolError, QueuePool } from "effect-queuepool"
-import { idleOf, type Inside, itemsOf, waitersOf } from "./modelInside.ts"
+import type { Lease } from "../../src/internal/item.ts"
+import { idleOf, type Inside, itemsOf, leasesIn, waitersOf } from "./modelInside.ts"
 import { type End, type Kind, limits, type Plan, type Rule } from "./modelPlan.ts"
 import type { Entry, ModelSource, Refused } from "./modelSource.ts"
 import type { World } from "./world.ts"
@@ -68,7 +69,7 @@ const speaks = (rule: Rule, entry: Entry, exit: Exit.Exit<unknown, unknown>): st
 export class Borrowers {
   readonly loans: Array<Loan> = []
   /** Since the pool began to close: who may still begin a lease. */
-  private lastLeases: Set<object> | undefined = undefined
+  private lastLeases: Set<number> | undefined = undefined
   private readonly pool: Pool
   private readonly inside: Inside
   private readonly plan: Plan
@@ -85,7 +86,7 @@ export class Borrowers {
 
   /** The pool lends no more: who has an item now is the last. */
   noMore(): void {
-    this.lastLeases ??= new Set(itemsOf(this.inside).flatMap((item) => item.holder ?? []))
+    this.lastLeases ??= new Set(leasesIn(this.inside).map(({ by }) => by))
   }
 
   get leased(): Array<Loan> {
@@ -146,10 +147,11 @@ export class Borrowers {
     const { fiber } = loan
     // The fiber runs for the first time before the model knows it.
     const holder = fiber ?? Fiber.getCurrent()!
-    const item = itemsOf(inside).find((item) => item.holder === holder)
+    const lease = leasesIn(inside).find(({ by }) => by === holder.id)
+    const item = lease?.item
     const { lastLeases } = this
-    if (lastLeases !== undefined && !lastLeases.has(holder)) world.fail("lend after close", `to borrower ${loan.id}`)
-    if (item === undefined) {
+    if (lastLeases !== undefined && !lastLeases.has(holder.id)) world.fail("lend after close", `to borrower ${loan.id}`)
+    if (lease === undefined || item === undefined) {
       // A lease can be taken back between its beginning and this only when the fiber yields.
       if (lastLeases === undefined || this.plan.maxOps >= 2048) world.fail("lease", `borrower ${loan.id} has no item`)
       return false
@@ -159,9 +161,9 @@ export class Borrowers {
     if (entry.holder !== undefined) world.fail("two holders", `of item ${entry.number}`)
     if (entry.state !== "live") world.fail("lent and closed", `item ${entry.number} is ${entry.state}`)
     if (entry.banned !== undefined) world.fail("lent past its limit", `item ${entry.number}: ${entry.banned}`)
-    const age = item.lentAt - item.openedAt
+    const age = lease.since - item.openedAt
     if (this.plan.rules.includes("age") && age > limits.age) world.fail("lent past its limit", `age ${age}`)
-    this.checkProven(entry, item)
+    this.checkProven(entry, lease)
     entry.holder = holder
     entry.leases++
     world.afterTask()
@@ -169,7 +171,7 @@ export class Borrowers {
   }
 
   /** What was idle for `checkAfter` is lent only after a check. */
-  private checkProven(entry: Entry, { idleSince, lentAt, openedAt }: ReturnType<typeof itemsOf>[number]): void {
+  private checkProven(entry: Entry, { item: { idleSince, openedAt }, since: lentAt }: Lease<unknown>): void {
     const { check, checkAfter, equal } = this.plan
     // When fibers yield, time may pass between the end of a check, or of an open, and the pool's hearing of it.
     if (!check || equal || this.plan.maxOps < 2048) return
@@ -256,13 +258,15 @@ export class Borrowers {
   /** At rest: nobody is lost, and nobody waits longer than allowed. */
   checkSettled(): void {
     const { inside, plan, world } = this
-    const known = new Set<unknown>(itemsOf(inside).map((item) => item.holder))
+    const known = new Set(leasesIn(inside).map(({ by }) => by))
     for (let one = inside.state.waiters.head; one !== undefined; one = one.behind as typeof one | undefined) {
-      known.add(one.holder)
+      known.add(one.holder.id)
     }
     for (const loan of this.loans) {
       if (loan.exit !== undefined || loan.entry !== undefined) continue
-      if (!known.has(loan.fiber)) world.fail("lost borrower", `${loan.id} (${loan.kind}) neither waits nor has an item`)
+      if (!known.has(loan.fiber!.id)) {
+        world.fail("lost borrower", `${loan.id} (${loan.kind}) neither waits nor has an item`)
+      }
       // A fiber that yields comes to ask only after a stall.
       const askedAt = plan.maxOps < 2048 ? Math.max(loan.askedAt, world.stalledAt) : loan.askedAt
       if (world.now >= askedAt + plan.borrowTimeout + 1) world.fail("borrowTimeout", `borrower ${loan.id} waits`)

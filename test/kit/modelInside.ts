@@ -3,7 +3,7 @@
  * task, and in which order it lends.
  */
 import type * as Alarms from "../../src/internal/alarms.ts"
-import type { Borrower, Item } from "../../src/internal/item.ts"
+import { type Borrower, type Item, type Lease, leasesOf } from "../../src/internal/item.ts"
 import type { PoolState } from "../../src/internal/state.ts"
 import type { Plan } from "./modelPlan.ts"
 import type { World } from "./world.ts"
@@ -13,7 +13,7 @@ type AnyItem = Item<unknown>
 export interface Inside {
   readonly state: PoolState<unknown, never>
   readonly deadlineAlarm: Alarms.Alarm
-  readonly retryAlarm: Alarms.Alarm
+  readonly opens: { readonly retryAlarm: Alarms.Alarm }
   readonly refillAlarm: Alarms.Alarm
   readonly recycler: { readonly dueAlarm: Alarms.Alarm }
 }
@@ -24,6 +24,9 @@ export const insideOf = (pool: object): Inside => (pool as { readonly pool: Insi
 export const itemsOf = ({ state }: Inside): Array<AnyItem> => {
   return Array.from(state.items)
 }
+
+export const leasesIn = (inside: Inside): Array<Lease<unknown>> =>
+  itemsOf(inside).flatMap((item) => Array.from(leasesOf(item)))
 
 export const waitersOf = ({ state }: Inside): Array<Borrower<unknown>> => {
   const waiters: Array<Borrower<unknown>> = []
@@ -56,8 +59,8 @@ export const checkStep = (inside: Inside, plan: Plan, world: World): void => {
     count("lent", "checking", "swept", "resetting") !== lent || count("fresh", "closing") > 0
   ) world.fail("counts", `${counts}, ${checking} checking; items are ${items.map((item) => item.status).join(", ")}`)
   for (const item of items) {
-    if ((item.holder !== undefined) !== (item.status === "lent")) {
-      world.fail("holder", `item ${item.id} is ${item.status}, holder ${item.holder?.id}`)
+    if (Array.from(leasesOf(item)).length > 0 !== (item.status === "lent")) {
+      world.fail("holder", `item ${item.id} is ${item.status}, held by ${item.lease.by}`)
     }
     if (item.linked !== (item.status === "idle")) world.fail("links", `item ${item.id} is ${item.status}`)
     if (item.status === "idle" && item.doom !== undefined) world.fail("doomed", `item ${item.id} is idle`)
@@ -94,7 +97,9 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
   if (state.closed) return
   // A timer counts whole milliseconds.
   const armed = (alarm: Alarms.Alarm, at: number) => alarm.slot >= 0 && alarm.dueAt <= at && alarm.dueAt > now - 1
-  if (blocked && !armed(inside.retryAlarm, Infinity)) world.fail("liveness", "retry waits and nothing will end it")
+  if (blocked && !armed(inside.opens.retryAlarm, Infinity)) {
+    world.fail("liveness", "retry waits and nothing will end it")
+  }
   if (refillBlocked && !armed(inside.refillAlarm, Infinity)) {
     world.fail("liveness", "the refill waits and nothing will end it")
   }
@@ -124,29 +129,29 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
  */
 export class Fairness {
   private arrivals = 0
-  private readonly arrived = new Map<object, number>()
+  private readonly arrived = new Map<number, number>()
 
   check(inside: Inside, world: World): void {
     const queue = waitersOf(inside)
-    const lent = itemsOf(inside).filter((item) => item.holder !== undefined)
+    const lent = leasesIn(inside)
     // Who was lent an item without being seen in the queue came before who is seen there now.
-    for (const { holder } of lent) this.see(holder!)
+    for (const { by } of lent) this.see(by)
     let last = -1
     for (const waiter of queue) {
-      const place = this.see(waiter.holder)
+      const place = this.see(waiter.holder.id)
       if (place < last) world.fail("fifo", `the queue's order is not that of arrival`)
       last = place
     }
     if (queue.length === 0) return
-    const first = this.see(queue[0]!.holder)
-    for (const { holder, id } of lent) {
-      if (this.see(holder!) > first) {
-        world.fail("fifo", `item ${id} went to a borrower that came after the first waiter`)
+    const first = this.see(queue[0]!.holder.id)
+    for (const { by, item } of lent) {
+      if (this.see(by) > first) {
+        world.fail("fifo", `item ${item.id} went to a borrower that came after the first waiter`)
       }
     }
   }
 
-  private see(holder: object): number {
+  private see(holder: number): number {
     let place = this.arrived.get(holder)
     if (place === undefined) this.arrived.set(holder, place = ++this.arrivals)
     return place

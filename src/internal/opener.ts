@@ -1,0 +1,177 @@
+// How the pool comes to items: when an open may start, and what its success or
+// failure means for waiters, for the retry road and for the refill of `min`.
+import type * as Cause from "effect/Cause"
+import type * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import { type Borrower, Item, type Lease, Opening, type Trial } from "./item.ts"
+import type { Pooled, Shell } from "./pooled.ts"
+import type { Queue } from "./queue.ts"
+import type { Sweeper } from "./sweeper.ts"
+
+export class Opener<A, R> {
+  /** A new way to acquire that waits for room. */
+  trial: Trial | undefined = undefined
+  private readonly state: Pooled<A>
+  private readonly queue: Queue<A>
+  private readonly sweeper: Sweeper<A, R>
+  private readonly shell: Shell<A, R>
+  private readonly giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+
+  constructor(
+    state: Pooled<A>,
+    queue: Queue<A>,
+    sweeper: Sweeper<A, R>,
+    shell: Shell<A, R>,
+    giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+  ) {
+    this.state = state
+    this.queue = queue
+    this.sweeper = sweeper
+    this.shell = shell
+    this.giveBack = giveBack
+  }
+
+  get mayOpen(): boolean {
+    const { live, openings, outage, settings } = this.state
+    return outage.mayOpen && live < settings.max && openings.size < settings.openConcurrency
+  }
+
+  /** An open that nobody waits for may start. */
+  get mayRefill(): boolean {
+    const { lazy, outage } = this.state
+    return !lazy && !outage.refillBlocked && this.mayOpen
+  }
+
+  start(now: number): Opening {
+    const { outage, waiters } = this.state
+    const opening = this.begin(now)
+    outage.began(opening)
+    waiters.promise(opening)
+    this.shell.open(opening)
+    return opening
+  }
+
+  private begin(now: number): Opening {
+    const { listening, openings, outage } = this.state
+    const opening = new Opening(this.state.nextId(), now, outage.round)
+    openings.add(opening)
+    if (listening) this.state.tell({ _tag: "Opening", item: opening.id }, now)
+    return opening
+  }
+
+  /** An item for the opening; the caller then runs the rules' start and calls `opened`. */
+  admit(opening: Opening, value: A, scope: Scope.Closeable): Item<A> {
+    return new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.giveBack)
+  }
+
+  opened(opening: Opening, item: Item<A>): void {
+    const { state } = this
+    state.openings.delete(opening)
+    const now = this.shell.now()
+    state.totals.opened++
+    state.outage.succeeded()
+    state.waiters.settle(opening)
+    item.doom = opening.doom
+    state.items.add(item)
+    this.sweeper.admit(item, now)
+    if (state.listening) state.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
+    state.enter(item, now)
+    this.sweeper.unspare(now)
+    this.sweeper.replaced(opening, now)
+    state.pump(now)
+  }
+
+  /**
+   * The open failed, or ran out of time. `retryable` says that the retry road, when
+   * there is one, takes it. `leftover` says that the shell has still to end it: it
+   * counts as closing until `gone`.
+   */
+  failed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
+    const { outage, settings, waiters } = this.state
+    const now = this.over(opening, cause, leftover)
+    const waiter = opening.waiter as Borrower<A> | undefined
+    waiters.settle(opening)
+    const retries = retryable && settings.retries
+    if (outage.failed(opening, cause, retries)) this.shell.retry(cause)
+    if (!retries) {
+      this.holdRefill()
+      if (waiter !== undefined) {
+        waiters.leave(waiter)
+        this.queue.refuse(waiter, { _tag: "Open", cause }, now)
+      }
+    }
+    this.state.pump(now)
+  }
+
+  private over(opening: Opening, cause: Cause.Cause<unknown>, leftover: boolean): number {
+    const { state } = this
+    const now = this.shell.now()
+    state.openings.delete(opening)
+    if (leftover) state.leaveOver(opening)
+    state.totals.openFailures++
+    if (state.listening) state.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
+    this.sweeper.notReplaced(opening)
+    return now
+  }
+
+  /** The retry's delay is over: one open may try. */
+  retryNow(): void {
+    this.state.outage.resume()
+    this.state.pump(this.shell.now())
+  }
+
+  /** The retry Schedule has ended: every waiter hears why. */
+  retryOver(cause: Cause.Cause<unknown>): void {
+    this.state.outage.end()
+    this.holdRefill()
+    const now = this.shell.now()
+    this.queue.refuseAll({ _tag: "Open", cause }, now)
+    this.state.pump(now)
+  }
+
+  refillNow(): void {
+    this.state.outage.refillBlocked = false
+    this.state.pump(this.shell.now())
+  }
+
+  /** What nobody waits for is opened after a delay. */
+  holdRefill(): void {
+    const { min, replaceTimeout, targetUtilization } = this.state.settings
+    if (min === 0 && targetUtilization === 1 && replaceTimeout === 0) return
+    const failures = this.state.outage.holdRefill()
+    if (failures > 0) this.shell.refill(failures)
+  }
+
+  // ---- a new way to acquire
+
+  /** Tried before all else, whether or not others fail; it only needs room. */
+  try(trial: Trial): void {
+    this.trial = trial
+    this.state.pump(this.shell.now())
+  }
+
+  /** It failed: nobody but who asked for it is told. */
+  trialFailed(opening: Opening, cause: Cause.Cause<unknown>, leftover: boolean): void {
+    this.state.pump(this.over(opening, cause, leftover))
+  }
+
+  /** A trial waits and no item has gone for it yet: this one may. */
+  get sacrifices(): boolean {
+    return this.trial !== undefined && !this.trial.made
+  }
+
+  startTrial(now: number): void {
+    const { trial } = this
+    if (trial === undefined) return
+    const { idle, live, settings } = this.state
+    if (live >= settings.max) {
+      if (trial.made || idle.coldest === undefined) return
+      trial.made = true
+      return this.state.out(idle.coldest, "swapped", now)
+    }
+    this.trial = undefined
+    const opening = this.begin(now)
+    opening.trial = trial
+    this.shell.open(opening)
+  }
+}

@@ -1,0 +1,296 @@
+// The effectful half of opening: runs `acquire` in the pool's context with its
+// deadline, steps the retry Schedule, and tries a new way to acquire.
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { BorrowTimeout, Closed, OpenInterrupted, OpenTimeout, PoolError } from "../PoolError.ts"
+import type { Alarm } from "./alarms.ts"
+import type { Background, Task } from "./background.ts"
+import type { Closer, Closing } from "./closer.ts"
+import { type Hooks, prepared } from "./hooks.ts"
+import type { Item, Opening, Trial } from "./item.ts"
+import type { Rules } from "./rules.ts"
+import type { PoolState } from "./state.ts"
+
+type AnyExit = Exit.Exit<unknown, unknown>
+
+type Step<E, R> = (
+  now: number,
+  input: E | PoolError
+) => Pull.Pull<[unknown, Duration.Duration], unknown, unknown, R>
+
+interface Job {
+  readonly scope: Scope.Closeable
+  readonly alarm: Alarm
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** Set when the open is given up: what comes of it is closed on arrival. */
+  closing: Closing | undefined
+}
+
+/** What opening needs of the options. */
+export interface Given<A, E, R> {
+  readonly name: string
+  readonly acquire: Effect.Effect<A, E, R>
+  readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
+  readonly hooks: Hooks<A, E, R>
+  readonly borrowTimeout: number
+  readonly openTimeout: number
+  readonly closeTimeout: number
+}
+
+/** What the pool does when it hears of it. */
+export interface Hears<A, E> {
+  readonly opened: (opening: Opening, item: Item<A>) => void
+  /** `told`: a borrower hears of it; `final`: no retry will follow. */
+  readonly failed: (cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean) => void
+}
+
+export class Opens<A, E, R> {
+  /** How an item is acquired from now on. */
+  acquire: Effect.Effect<A, E, R>
+  private readonly given: Given<A, E, R>
+  private readonly hears: Hears<A, E>
+  private readonly rules: Rules<A, R>
+  private readonly background: Background<R>
+  private readonly closer: Closer
+  private readonly state: () => PoolState<A, R>
+  private readonly jobs = new Map<Opening, Job>()
+  private readonly retryAlarm: Alarm
+  /** One copy of the retry Schedule for one outage. */
+  private road: Step<E, R> | undefined
+  /** The step of the retry Schedule that is under way. */
+  private retrying: Task | undefined = undefined
+  private trying: Trying<A, E> | undefined = undefined
+
+  constructor(
+    given: Given<A, E, R>,
+    rules: Rules<A, R>,
+    background: Background<R>,
+    closer: Closer,
+    state: () => PoolState<A, R>,
+    hears: Hears<A, E>
+  ) {
+    this.given = given
+    this.acquire = given.acquire
+    this.rules = rules
+    this.background = background
+    this.closer = closer
+    this.state = state
+    this.hears = hears
+    this.retryAlarm = background.alarms.make(() => this.state().opener.retryNow())
+  }
+
+  readonly open = (opening: Opening): void => {
+    const { background, given } = this
+    const job: Job = {
+      scope: Scope.makeUnsafe(),
+      alarm: background.alarms.make(() => this.timedOut(opening, job)),
+      fiber: undefined,
+      closing: undefined
+    }
+    this.jobs.set(opening, job)
+    background.later(() => {
+      if (job.closing !== undefined) return this.late(opening, job, Exit.void)
+      background.alarms.set(job.alarm, background.now() + given.openTimeout)
+      const acquire = opening.trial === undefined
+        ? this.acquire
+        : opening.trial.acquire as Effect.Effect<A, E, R>
+      const fiber = background.fork(Effect.flatMap(
+        Scope.provide(prepared(acquire, given.hooks, given.closeTimeout / 2), job.scope),
+        (value) => {
+          const item = this.state().opener.admit(opening, value, job.scope)
+          return Effect.as(Scope.provide(this.rules.start(item) ?? Effect.void, job.scope), item)
+        }
+      ))
+      job.fiber = fiber
+      fiber.addObserver((exit) => this.ended(opening, job, exit))
+    })
+  }
+
+  private ended(opening: Opening, job: Job, exit: Exit.Exit<Item<A>, E>): void {
+    if (job.closing !== undefined) return this.late(opening, job, exit)
+    this.jobs.delete(opening)
+    this.background.alarms.cancel(job.alarm)
+    if (Exit.isSuccess(exit)) return this.succeeded(opening, exit.value)
+    // What a failed acquire leaves in its scope is closed; until then it holds the slot.
+    const leftover = job.scope.state._tag === "Open"
+    if (leftover) this.closer.finish(this.closer.begin(opening.id), job.scope, exit)
+    // A borrower must not believe that it was itself interrupted.
+    const cause = Cause.hasInterruptsOnly(exit.cause) ? Cause.fail(this.error(new OpenInterrupted())) : exit.cause
+    this.failed(opening, cause, leftover)
+  }
+
+  private succeeded(opening: Opening, item: Item<A>): void {
+    const { trial } = opening
+    if (trial !== undefined) {
+      if (this.tried(trial, Exit.succeed(item))) this.acquire = trial.acquire as Effect.Effect<A, E, R>
+      else opening.doom ??= "swapped"
+    }
+    this.road = undefined
+    this.stopRetrying()
+    this.background.alarms.cancel(this.retryAlarm)
+    this.hears.opened(opening, item)
+  }
+
+  private timedOut(opening: Opening, job: Job): void {
+    this.giveUp(opening, job)
+    const { openTimeout } = this.given
+    this.failed(opening, Cause.fail(this.error(new OpenTimeout({ openTimeout }))), true)
+    job.fiber!.interruptUnsafe()
+  }
+
+  readonly cancel = (opening: Opening): void => {
+    const job = this.jobs.get(opening)!
+    this.giveUp(opening, job)
+    this.background.later(() => job.fiber?.interruptUnsafe())
+  }
+
+  private giveUp(opening: Opening, job: Job): void {
+    this.background.alarms.cancel(job.alarm)
+    job.closing = this.closer.begin(opening.id)
+  }
+
+  private late(opening: Opening, job: Job, exit: AnyExit): void {
+    this.jobs.delete(opening)
+    this.closer.finish(job.closing!, job.scope, exit)
+  }
+
+  private failed(opening: Opening, cause: Cause.Cause<E | PoolError>, leftover: boolean): void {
+    const { opener } = this.state()
+    if (opening.trial !== undefined) {
+      opener.trialFailed(opening, cause, leftover)
+      this.tried(opening.trial, Exit.failCause(cause))
+      return
+    }
+    const retryable = cause.reasons.some(Cause.isFailReason)
+    const retries = retryable && this.given.retry !== undefined
+    const told = opening.waiter !== undefined && !retries
+    opener.failed(opening, cause, retryable, leftover)
+    this.hears.failed(cause, told, !retries)
+  }
+
+  // ---- the retry road
+
+  readonly retry = (cause: Cause.Cause<unknown>): void => {
+    const { background } = this
+    const over = (why: Cause.Cause<unknown>): void => {
+      this.road = undefined
+      this.state().opener.retryOver(why)
+      this.hears.failed(why as Cause.Cause<E | PoolError>, true, true)
+    }
+    const error = (cause as Cause.Cause<E | PoolError>).reasons.find(Cause.isFailReason)!.error
+    const next = Effect.flatMap(
+      Effect.suspend(() =>
+        this.road === undefined
+          ? Effect.map(Schedule.toStep(this.given.retry!), (step) => {
+            // The time of its steps starts as the wall clock's and goes on monotonically.
+            const start = background.clock.currentTimeMillisUnsafe() - background.now()
+            return this.road = (now, input) => Effect.suspend(() => step(start + now, input))
+          })
+          : Effect.succeed(this.road)
+      ),
+      (step) =>
+        Pull.matchEffect(step(background.now(), error), {
+          onSuccess: ([, delay]) =>
+            Effect.sync(() => {
+              const state = this.state()
+              const millis = Duration.toMillis(delay)
+              const now = background.now()
+              if (state.listening) state.tell({ _tag: "Retrying", in: millis }, now)
+              background.alarms.set(this.retryAlarm, now + millis)
+            }),
+          onDone: () => Effect.sync(() => over(cause)),
+          onFailure: (failure) => Effect.sync(() => over(Cause.combine(cause, failure)))
+        })
+    )
+    const step = this.retrying = background.run(
+      Effect.scoped(next),
+      this.given.openTimeout,
+      "the retry Schedule",
+      (exit) => {
+        if (this.retrying !== step) return
+        this.retrying = undefined
+        if (Exit.isFailure(exit)) over(Cause.combine(cause, exit.cause))
+      }
+    )
+  }
+
+  stopRetrying(): void {
+    const { retrying } = this
+    this.retrying = undefined
+    retrying?.stop()
+  }
+
+  // ---- a new way to acquire
+
+  /** Opens one item in the new way; from then on all are. Waits for room no longer than a borrower. */
+  try(acquire: Effect.Effect<A, E, R>): Effect.Effect<Item<A>, E | PoolError> {
+    return Effect.callback((resume) => {
+      const { background, given } = this
+      const { opener, outage } = this.state()
+      const since = background.now()
+      const trial: Trial = { acquire, made: false }
+      const alarm = background.alarms.make(() => {
+        if (opener.trial !== trial) return
+        opener.trial = undefined
+        const reason = new BorrowTimeout({
+          waited: background.now() - since,
+          phase: "waiting",
+          counts: this.state().counts(),
+          own: 0,
+          oldestLease: undefined,
+          lastFailure: outage.lastFailure
+        })
+        this.tried(trial, Exit.fail(this.error(reason)))
+      })
+      this.trying = { trial, resume, alarm }
+      if (this.state().closed) {
+        this.tried(trial, Exit.fail(this.error(new Closed())))
+        return
+      }
+      background.alarms.set(alarm, since + given.borrowTimeout)
+      opener.try(trial)
+      return Effect.sync(() => this.forget(trial))
+    })
+  }
+
+  /** Whether anybody waits still for what came of it. */
+  private tried(trial: Trial, exit: Exit.Exit<Item<A>, E | PoolError>): boolean {
+    const { trying } = this
+    if (trying?.trial !== trial) return false
+    this.forget(trial)
+    this.background.later(() => trying.resume(exit))
+    return true
+  }
+
+  private forget(trial: Trial): void {
+    const { trying } = this
+    if (trying?.trial !== trial) return
+    this.trying = undefined
+    this.background.alarms.cancel(trying.alarm)
+    const { opener } = this.state()
+    if (opener.trial === trial) opener.trial = undefined
+  }
+
+  /** The pool closes. */
+  stop(): void {
+    this.stopRetrying()
+    if (this.trying !== undefined) this.tried(this.trying.trial, Exit.fail(this.error(new Closed())))
+  }
+
+  private error(reason: PoolError["reason"]): PoolError {
+    return new PoolError({ pool: this.given.name, reason })
+  }
+}
+
+/** Who waits for a trial, and what ends its wait for room. */
+interface Trying<A, E> {
+  readonly trial: Trial
+  readonly resume: (exit: Exit.Exit<Item<A>, E | PoolError>) => void
+  readonly alarm: Alarm
+}

@@ -1,0 +1,101 @@
+// Items that several borrowers have at once. They are listed by how many have
+// them, so that a newcomer joins where there are fewest, and all is O(1).
+//
+// Who needs an item alone waits in the same queue as all others. When no item is
+// idle and none may be opened for it, one that is shared takes no newcomer until it
+// is free: for each such waiter one, the least loaded first. It is then given to the
+// head of the queue like any item that comes back. So neither kind starves the other.
+import type { Holder, Item, Share } from "./item.ts"
+import { Lease } from "./item.ts"
+
+type End<A> = Lease<A>["giveBack"] extends infer _ ? (lease: Lease<A>, exit: never) => undefined : never
+
+export class Sharing<A> {
+  /** By the number of borrowers: what takes more of them, or would if it were not full. */
+  private readonly loads: Array<Set<Item<A>>> = []
+  private least = 1
+  /** Shared items that take no newcomer, for a waiter that needs one alone. */
+  readonly draining = new Set<Item<A>>()
+  private readonly concurrency: number
+  private readonly end: End<A>
+
+  constructor(concurrency: number, end: End<A>) {
+    this.concurrency = concurrency
+    this.end = end
+  }
+
+  /** The item that a newcomer joins. */
+  get room(): Item<A> | undefined {
+    const item = this.leastLoaded
+    return item === undefined || item.share!.load >= this.concurrency ? undefined : item
+  }
+
+  private get leastLoaded(): Item<A> | undefined {
+    for (; this.least < this.loads.length; this.least++) {
+      const set = this.loads[this.least]
+      if (set !== undefined && set.size > 0) return set.values().next().value
+    }
+    return undefined
+  }
+
+  /** One more borrower has the item; the first makes it a shared one. */
+  join(item: Item<A>, holder: Holder, now: number): Lease<A> {
+    const share = item.share ??= { leases: new Set(), free: [item.lease], load: 0, pending: undefined }
+    const lease = share.free.pop() ?? new Lease(item, this.end as never)
+    share.leases.add(lease)
+    lease.begin(holder, now)
+    this.update(item)
+    return lease
+  }
+
+  /** A borrower has left; how many are left. A lease that was cut off is not used again. */
+  leave(item: Item<A>, lease: Lease<A>, again: boolean): number {
+    const share = item.share!
+    share.leases.delete(lease)
+    if (again) share.free.push(lease)
+    this.update(item)
+    return share.leases.size
+  }
+
+  /** Its last borrower has left: it is shared no more. */
+  over(item: Item<A>): void {
+    this.draining.delete(item)
+    const { share } = item
+    if (share !== undefined) this.list(item, share, 0)
+    item.share = undefined
+  }
+
+  /** Whether it takes newcomers may have changed. */
+  update(item: Item<A>): void {
+    const { share } = item
+    if (share === undefined) return
+    const closed = item.doom !== undefined || share.pending !== undefined || this.draining.has(item)
+    this.list(item, share, closed ? 0 : share.leases.size)
+  }
+
+  private list(item: Item<A>, share: Share<A>, load: number): void {
+    if (share.load === load) return
+    this.loads[share.load]?.delete(item)
+    share.load = load
+    if (load === 0) return
+    const set = this.loads[load] ??= new Set()
+    set.add(item)
+    this.least = Math.min(this.least, load)
+  }
+
+  /** So many waiters need an item alone and have none in sight. */
+  drain(waiters: number): void {
+    const { draining } = this
+    while (draining.size > waiters) {
+      const item: Item<A> = draining.values().next().value!
+      draining.delete(item)
+      this.update(item)
+    }
+    while (draining.size < waiters) {
+      const item = this.leastLoaded
+      if (item === undefined) return
+      draining.add(item)
+      this.update(item)
+    }
+  }
+}

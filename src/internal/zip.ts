@@ -1,0 +1,40 @@
+// Items of several pools at once, without deadlock: the pools are always asked in
+// the order in which they were made.
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { serialOf } from "./pool.ts"
+
+interface Lends<A, E> {
+  readonly getN: (n: number) => Effect.Effect<Array<A>, E, Scope.Scope>
+}
+
+export const zipped = <A, E>(pools: ReadonlyArray<Lends<A, E>>): Effect.Effect<Array<A>, E, Scope.Scope> => {
+  const places = new Map<Lends<A, E>, Array<number>>()
+  for (const [index, pool] of pools.entries()) {
+    const known = places.get(pool)
+    if (known === undefined) places.set(pool, [index])
+    else known.push(index)
+  }
+  const ordered = Array.from(places).sort(([a], [b]) => serialOf(a) - serialOf(b))
+  return allOrNone(Effect.suspend(() => {
+    const items: Array<A> = []
+    const lend = ([pool, indexes]: readonly [Lends<A, E>, ReadonlyArray<number>]) =>
+      Effect.map(pool.getN(indexes.length), (lent) => {
+        for (const [i, index] of indexes.entries()) items[index] = lent[i]!
+      })
+    return Effect.as(Effect.forEach(ordered, lend, { discard: true }), items)
+  }))
+}
+
+/** What it adds to the scope is taken out again when it fails. */
+const allOrNone = <A, E>(self: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E, Scope.Scope> =>
+  Effect.flatMap(
+    Scope.Scope,
+    (outer) =>
+      Effect.flatMap(Scope.fork(outer), (inner) =>
+        Effect.onExit(
+          Scope.provide(self, inner),
+          (exit) => Exit.isFailure(exit) ? Scope.close(inner, exit) : Effect.void
+        ))
+  )
