@@ -11,7 +11,7 @@ import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session } from "./pgSession.ts"
 import { connector, Wire } from "./pgWire.ts"
-import { lose } from "./pool.ts"
+import { lose } from "./registered.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is

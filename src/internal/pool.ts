@@ -41,7 +41,6 @@ export interface Effects<A, E, R> extends Hooks<A, E, R> {
 }
 
 export class Pool<A, E, R> {
-  readonly serial = ++pools
   readonly settings: Settings
   readonly state: PoolState<A, R>
   readonly borrowing: Borrowing<A, E, R>
@@ -404,36 +403,6 @@ const defaultCadence = "60 seconds"
 
 // More than any pool does in a turn of the event loop.
 const eventBuffer = 4096
-
-interface Registered {
-  readonly serial: number
-  readonly state: {
-    readonly items: { find(value: unknown, holder: undefined): unknown }
-    lose(item: unknown, reason: string): void
-  }
-}
-
-const shells = new WeakMap<object, Registered>()
-
-/** Makes the shell behind a public pool known to `lose`. */
-export const register = <A, E, R>(pool: object, shell: Pool<A, E, R>): void => {
-  shells.set(pool, shell)
-}
-
-/**
- * For what is built on a pool and hears of the end of an item: the item is recycled
- * at once, also while it is lent.
- */
-export const lose = (pool: object, value: unknown, reason: string): void => {
-  const { state } = shells.get(pool)!
-  const item = state.items.find(value, undefined)
-  if (item !== undefined) state.lose(item, reason)
-}
-
-/** The order in which pools were made: whoever needs several asks them in it. */
-export const serialOf = (pool: object): number => shells.get(pool)!.serial
-
-let pools = 0
 
 // One that takes others with it must not be lost.
 const bothSpoken = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>

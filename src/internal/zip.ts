@@ -3,7 +3,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { serialOf } from "./pool.ts"
+import { serialOf } from "./registered.ts"
 
 interface Lends<A, E> {
   readonly getN: (n: number) => Effect.Effect<Array<A>, E, Scope.Scope>
