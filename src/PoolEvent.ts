@@ -22,6 +22,7 @@ import type * as Cause from "effect/Cause"
  * | `Retrying` | will try again `in` so long, by the `retry` Schedule |
  * | `Borrowed` | is lent, after `waited` |
  * | `Returned` | came back, after `held` |
+ * | `Detached` | left the pool with its borrower, after `held` |
  * | `BorrowFailed` | a borrower went without an item, by `reason` |
  * | `CheckFailed`, `ResetFailed` | failed or outran its check or reset; a `Recycled` follows |
  * | `Recycled` | left circulation, by `reason` |
@@ -53,7 +54,7 @@ export type PoolEvent =
   })
   | (Base & { readonly _tag: "Retrying"; readonly in: number })
   | (Base & { readonly _tag: "Borrowed"; readonly item: number; readonly waited: number })
-  | (Base & { readonly _tag: "Returned"; readonly item: number; readonly held: number })
+  | (Base & { readonly _tag: "Returned" | "Detached"; readonly item: number; readonly held: number })
   | (Base & {
     readonly _tag: "BorrowFailed"
     readonly reason: "BorrowTimeout" | "TooManyWaiters" | "Closed" | "Suspended" | "OpenFailed" | "Interrupted"
@@ -95,7 +96,13 @@ export type PoolEvent =
   })
   | (Base & { readonly _tag: "Cleared" | "Swapped" | "Suspended" | "Resumed" })
   | (Base & { readonly _tag: "SwapFailed"; readonly cause: Cause.Cause<unknown> })
-  | (Base & { readonly _tag: "Resized"; readonly min: number; readonly max: number })
+  | (Base & {
+    readonly _tag: "Resized"
+    readonly min: number
+    readonly max: number
+    readonly minIdle: number
+    readonly maxIdle: number
+  })
   | (Base & { readonly _tag: "Swept"; readonly recycled: number })
   | (Base & { readonly _tag: "RecyclerEnded"; readonly cause: Cause.Cause<unknown> | undefined })
   | (Base & { readonly _tag: "PoolClosing" | "PoolClosed" })

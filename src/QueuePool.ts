@@ -15,6 +15,7 @@ import { hasProperty } from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { addFinalizer } from "./internal/lease.ts"
 import { settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
 import { type Effects, Pool } from "./internal/pool.ts"
 import { register } from "./internal/registered.ts"
@@ -109,6 +110,13 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    */
   invalidate(item: A, reason?: string): Effect.Effect<void>
   /**
+   * Takes a lent item out of the pool for good: its slot is free at once, its lease is
+   * over, and it is released when the current scope closes. `false`, and nothing
+   * changes, when the value is no item of this pool, or nobody has it, or others have
+   * it too.
+   */
+  detach(item: A): Effect.Effect<boolean, never, Scope.Scope>
+  /**
    * Recycles every item: the idle ones now, the lent and the opening ones when
    * they come back or arrive. The pool then refills to `min`.
    */
@@ -142,7 +150,7 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    * recycled now, the coldest first, and lent ones when they come back; until then
    * nothing is lent anew.
    */
-  resize(size: { readonly min?: number | undefined; readonly max?: number | undefined }): Effect.Effect<void, PoolError>
+  resize(size: SizeInput): Effect.Effect<void, PoolError>
   /**
    * Lends nothing and opens nothing until `resume`. Leases go on, and rules and
    * `clear` do their work. Borrowers wait with their timeouts running, or fail with
@@ -197,6 +205,8 @@ export interface Stats {
   readonly returned: number
   /** Leases whose item was closed under them; not counted as returned. */
   readonly takenBack: number
+  /** Items that left the pool with their borrowers. */
+  readonly detached: number
   /** Leases whose scope was dropped without being closed. */
   readonly leaked: number
   /** Borrowers that found no idle item. */
@@ -216,6 +226,19 @@ export interface Stats {
 export interface SweepResult {
   readonly examined: number
   readonly recycled: ReadonlyArray<{ readonly item: number; readonly reason: string }>
+}
+
+/**
+ * New bounds for a pool; those that are not given stay.
+ *
+ * @category models
+ * @since 1.0.0
+ */
+export interface SizeInput {
+  readonly min?: number | undefined
+  readonly max?: number | undefined
+  readonly minIdle?: number | undefined
+  readonly maxIdle?: number | undefined
 }
 
 /**
@@ -275,6 +298,13 @@ export interface Options<
   readonly max?: number | undefined
   /** Kept open: refilled after any loss, and spared by the idle rules. Default: 0. */
   readonly min?: number | undefined
+  /**
+   * Kept idle besides the items that are lent, as far as `max` allows: opened ahead of
+   * need, and spared by the idle rules. Default: 0.
+   */
+  readonly minIdle?: number | undefined
+  /** More idle items than these are recycled when they come back, the coldest first. Default: Infinity. */
+  readonly maxIdle?: number | undefined
   /**
    * How `min` is reached at the start: `"background"` (default), `"lazy"`, from the
    * first borrow on, or `"eager"`: the pool is made only when `min` is reached, the
@@ -501,13 +531,20 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
       )
     )
 
-  readonly resize = (
-    size: { readonly min?: number | undefined; readonly max?: number | undefined }
-  ): Effect.Effect<void, PoolError> => {
+  readonly detach = (item: A): Effect.Effect<boolean, never, Scope.Scope> =>
+    Effect.withFiber((fiber) => {
+      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+      const detached = this.pool.state.detach(item, fiber)
+      if (detached === undefined) return Effect.succeed(false)
+      // In the same step: between two, the fiber may be interrupted and the item lost.
+      const release = (exit: Exit.Exit<unknown, unknown>) => Scope.close(detached.scope, exit)
+      if (addFinalizer(scope, release)) return Effect.succeed(true)
+      return Effect.as(release((scope.state as Scope.State.Closed).exit), true)
+    })
+
+  readonly resize = (size: SizeInput): Effect.Effect<void, PoolError> => {
     const { state } = this.pool
-    return Effect.suspend(() =>
-      Effect.map(sizeOf(this.name, size, state.settings), ({ max, min }) => state.resize(min, max))
-    )
+    return Effect.suspend(() => Effect.map(sizeOf(this.name, size, state.settings), (sized) => state.resize(sized)))
   }
 
   readonly suspend: Effect.Effect<void> = Effect.sync(() => this.pool.state.suspend())
@@ -809,15 +846,14 @@ export interface ServiceClass<Self, Id extends string, A, E, LE, LR>
     f: (item: A) => Effect.Effect<B, E2, R2>
   ) => Effect.Effect<Option.Option<B>, E2 | PoolError, R2 | Self>
   readonly invalidate: (item: A, reason?: string) => Effect.Effect<void, never, Self>
+  readonly detach: (item: A) => Effect.Effect<boolean, never, Scope.Scope | Self>
   readonly clear: Effect.Effect<void, never, Self>
   readonly clearWith: (options: ClearOptions) => Effect.Effect<void, PoolError, Self>
   readonly swap: <R2>(
     acquire: Effect.Effect<A, E, R2>,
     options?: { readonly over?: Duration.Input | undefined }
   ) => Effect.Effect<void, E | PoolError, Exclude<R2, Scope.Scope> | Self>
-  readonly resize: (
-    size: { readonly min?: number | undefined; readonly max?: number | undefined }
-  ) => Effect.Effect<void, PoolError, Self>
+  readonly resize: (size: SizeInput) => Effect.Effect<void, PoolError, Self>
   readonly suspend: Effect.Effect<void, never, Self>
   readonly resume: Effect.Effect<void, never, Self>
   readonly sweep: Effect.Effect<SweepResult, never, Self>
@@ -929,12 +965,12 @@ export const Service = <Self>() =>
     useExclusive: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useExclusive(f)),
     useIfAvailable: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useIfAvailable(f)),
     invalidate: (item: A, reason?: string) => with_((pool) => pool.invalidate(item, reason)),
+    detach: (item: A) => with_((pool) => pool.detach(item)),
     clear: with_((pool) => pool.clear),
     clearWith: (options: ClearOptions) => with_((pool) => pool.clearWith(options)),
     swap: <R3>(acquire: Effect.Effect<A, E, R3>, options?: { readonly over?: Duration.Input | undefined }) =>
       with_((pool) => pool.swap(acquire, options)),
-    resize: (size: { readonly min?: number | undefined; readonly max?: number | undefined }) =>
-      with_((pool) => pool.resize(size)),
+    resize: (size: SizeInput) => with_((pool) => pool.resize(size)),
     suspend: with_((pool) => pool.suspend),
     resume: with_((pool) => pool.resume),
     sweep: with_((pool) => pool.sweep),

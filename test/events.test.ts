@@ -403,6 +403,7 @@ describe("stats", () => {
         returned: 0,
         takenBack: 0,
         leaked: 0,
+        detached: 0,
         waited: 1,
         timeouts: 0,
         recycled: {}
@@ -427,6 +428,7 @@ describe("stats", () => {
         returned: 1,
         takenBack: 0,
         leaked: 0,
+        detached: 0,
         waited: 1,
         timeouts: 0,
         recycled: { failed: 1 }

@@ -101,6 +101,8 @@ const bad: ReadonlyArray<readonly [string, string, ReadonlyArray<unknown>]> = [
   ],
   ["closeTimeout", aboveZero, [0, Infinity, "Infinity", "0 seconds", ...notADuration]],
   ["drainTimeout", fromZero, notADuration],
+  ["minIdle", "a whole number from 0 to max", [Infinity, ...notANumber]],
+  ["maxIdle", wholeFrom0, notANumber],
   ["concurrency", "a whole number from 1", [0, 0.5, Infinity, 2 ** 53, ...notANumber]],
   ["targetUtilization", "a number above 0, up to 1", [0, 1.1, Infinity, ...notANumber]],
   ["replaceTimeout", zeroToFinite, [Infinity, "Infinity", ...notADuration]],
@@ -140,7 +142,7 @@ describe("a wrong option", () => {
         const problems = yield* problemsOf({ [option]: 5 })
         assert.strictEqual(problems.length, 1)
         assert.strictEqual(problems[0]!.option, option)
-        assert.include(problems[0]!.allowed, "one of the options acquire, name, max, min, warm,")
+        assert.include(problems[0]!.allowed, "one of the options acquire, name, max, min, minIdle,")
       }
     }))
 
@@ -230,6 +232,8 @@ describe("an option that was not given", () => {
         sweep: undefined,
         closeTimeout: 5000,
         drainTimeout: 10_000,
+        minIdle: 0,
+        maxIdle: Infinity,
         concurrency: 1,
         targetUtilization: 1,
         replaceTimeout: 0,

@@ -79,6 +79,8 @@ export interface Share<A> {
   readonly free: Array<Lease<A>>
   /** The load under which it is listed; 0 when it takes no newcomer. */
   load: number
+  /** It takes no newcomer until it is free, whatever its load. */
+  sealed: boolean
   /** Verdicts of rules that have to be waited for; they end the sharing. */
   pending: unknown
 }

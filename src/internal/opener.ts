@@ -136,8 +136,8 @@ export class Opener<A, R> {
 
   /** What nobody waits for is opened after a delay. */
   holdRefill(): void {
-    const { min, replaceTimeout, targetUtilization } = this.state.settings
-    if (min === 0 && targetUtilization === 1 && replaceTimeout === 0) return
+    const { min, minIdle, replaceTimeout, targetUtilization } = this.state.settings
+    if (min === 0 && minIdle === 0 && targetUtilization === 1 && replaceTimeout === 0) return
     const failures = this.state.outage.holdRefill()
     if (failures > 0) this.shell.refill(failures)
   }

@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
 import * as RecyclePolicy from "../RecyclePolicy.ts"
+import type { Size } from "./pooled.ts"
 
 /** One option's rule: what it becomes, or what is allowed. */
 interface Rule {
@@ -55,6 +56,12 @@ const table = {
   name: some("a string that is not empty", (value) => typeof value === "string" && value !== ""),
   max: number(10, "a whole number from 1, or Infinity", (n) => n >= 1 && (Number.isInteger(n) || n === Infinity)),
   min: number(0, "a whole number from 0 to max", (n) => n >= 0 && Number.isInteger(n)),
+  minIdle: number(0, "a whole number from 0 to max", (n) => n >= 0 && Number.isInteger(n)),
+  maxIdle: number(
+    Infinity,
+    "a whole number from 0, or Infinity",
+    (n) => n >= 0 && (Number.isInteger(n) || n === Infinity)
+  ),
   warm: oneOf("background", "lazy", "eager"),
   order: oneOf("lifo", "fifo", "hybrid"),
   concurrency: number(1, "a whole number from 1", (n) => n >= 1 && Number.isSafeInteger(n)),
@@ -97,10 +104,8 @@ const table = {
   whenSuspended: oneOf("wait", "fail")
 } satisfies Record<string, Rule>
 
-export interface Settings {
+export interface Settings extends Size {
   readonly name: string
-  readonly max: number
-  readonly min: number
   readonly warm: "background" | "lazy" | "eager"
   readonly order: "lifo" | "fifo" | "hybrid"
   readonly concurrency: number
@@ -146,8 +151,7 @@ export const settingsOf = (
       problems.push({ option, value, allowed })
     }
   }
-  const { max, min } = settings as { readonly max: number | undefined; readonly min: number | undefined }
-  problems.push(...conflicts(min, max))
+  problems.push(...conflicts(settings as SizeInput))
   if (settings["recycle"] !== undefined) problems.push(...RecyclePolicy.problems(settings["recycle"] as never))
   settings["name"] ??= fallbackName
   return problems.length === 0
@@ -155,26 +159,28 @@ export const settingsOf = (
     : Effect.fail(new PoolError({ pool: String(settings["name"]), reason: new InvalidOptions({ problems }) }))
 }
 
+/** Some of them, to be set anew. */
+export type SizeInput = { readonly [K in keyof Size]?: number | undefined }
+
+const bounds = ["min", "max", "minIdle", "maxIdle"] as const
+
 /** The bounds that a pool is to have from now on, or one error that names what is wrong with them. */
-export const sizeOf = (
-  pool: string,
-  given: { readonly min?: number | undefined; readonly max?: number | undefined },
-  now: { readonly min: number; readonly max: number }
-): Effect.Effect<{ readonly min: number; readonly max: number }, PoolError> => {
+export const sizeOf = (pool: string, given: SizeInput, now: Size): Effect.Effect<Size, PoolError> => {
   const problems: Array<Problem> = []
   for (const option of Object.keys(given)) {
-    if (option !== "min" && option !== "max") {
-      problems.push({ option, value: given[option as "min"], allowed: "one of the options min, max" })
+    if (!bounds.some((bound) => bound === option)) {
+      problems.push({ option, value: given[option as "min"], allowed: `one of the options ${bounds.join(", ")}` })
     }
   }
-  const { max = now.max, min = now.min } = given
-  for (const [option, value] of [["min", min], ["max", max]] as const) {
+  const { max = now.max, maxIdle = now.maxIdle, min = now.min, minIdle = now.minIdle } = given
+  const size = { max, maxIdle, min, minIdle }
+  for (const option of bounds) {
     const { allowed, read } = table[option]
-    if (read(value) === undefined) problems.push({ option, value, allowed })
+    if (read(size[option]) === undefined) problems.push({ option, value: size[option], allowed })
   }
-  problems.push(...conflicts(min, max))
+  problems.push(...conflicts(size))
   return problems.length === 0
-    ? Effect.succeed({ min, max })
+    ? Effect.succeed(size)
     : Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems }) }))
 }
 
@@ -189,10 +195,24 @@ export const spreadOf = (pool: string, over: Duration.Input): Effect.Effect<numb
     : Effect.succeed(millis)
 }
 
-const conflicts = (min: number | undefined, max: number | undefined): ReadonlyArray<Problem> =>
-  max !== undefined && min !== undefined && min > max
-    ? [{ option: "min", value: min, allowed: `a whole number from 0 to max, which is ${max}` }]
-    : []
+const conflicts = ({ max, maxIdle, min, minIdle }: SizeInput): ReadonlyArray<Problem> => {
+  const problems: Array<Problem> = []
+  const atMost = (
+    option: keyof Size,
+    value: number | undefined,
+    bound: keyof Size,
+    limit: number | undefined
+  ): void => {
+    if (value === undefined || limit === undefined || value <= limit) return
+    problems.push({ option, value, allowed: `a whole number from 0 to ${bound}, which is ${limit}` })
+  }
+  atMost("min", min, "max", max)
+  atMost("minIdle", minIdle, "max", max)
+  // Or what is over would be recycled and opened again without end.
+  atMost("min", min, "maxIdle", maxIdle)
+  atMost("minIdle", minIdle, "maxIdle", maxIdle)
+  return problems
+}
 
 // Duration takes NaN, and an object of which it knows no field, for zero.
 const isWhole = (value: object | null): boolean => {

@@ -108,6 +108,8 @@ export class Pool<A, E, R> {
         name: settings.name,
         min: settings.min,
         max: settings.max,
+        minIdle: settings.minIdle,
+        maxIdle: settings.maxIdle,
         order: settings.order,
         concurrency: settings.concurrency,
         targetUtilization: settings.targetUtilization,

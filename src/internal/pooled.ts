@@ -12,11 +12,17 @@ import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
 import type { Waiters } from "./waiters.ts"
 
-export interface Settings {
+/** What can be set anew while the pool is in use. */
+export interface Size {
+  readonly min: number
+  readonly max: number
+  /** How many are kept idle, besides those that are lent. */
+  readonly minIdle: number
+  readonly maxIdle: number
+}
+
+export interface Settings extends Size {
   readonly name: string
-  /** These two can be set anew while the pool is in use. */
-  min: number
-  max: number
   readonly order: "lifo" | "fifo" | "hybrid"
   readonly concurrency: number
   /** Below 1: more items are opened ahead of need. */
@@ -45,6 +51,7 @@ export interface Totals {
   returned: number
   takenBack: number
   leaked: number
+  detached: number
   waited: number
   timeouts: number
   readonly recycled: Map<string, number>

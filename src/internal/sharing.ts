@@ -40,7 +40,7 @@ export class Sharing<A> {
 
   /** One more borrower has the item; the first makes it a shared one. */
   join(item: Item<A>, holder: Holder, now: number): Lease<A> {
-    const share = item.share ??= { leases: new Set(), free: [item.lease], load: 0, pending: undefined }
+    const share = item.share ??= { leases: new Set(), free: [item.lease], load: 0, sealed: false, pending: undefined }
     const lease = share.free.pop() ?? new Lease(item, this.end as never)
     share.leases.add(lease)
     lease.begin(holder, now)
@@ -65,11 +65,18 @@ export class Sharing<A> {
     item.share = undefined
   }
 
+  /** Nobody joins those who have it, until the last of them has left. */
+  seal(item: Item<A>): void {
+    if (item.share === undefined) return
+    item.share.sealed = true
+    this.update(item)
+  }
+
   /** Whether it takes newcomers may have changed. */
   update(item: Item<A>): void {
     const { share } = item
     if (share === undefined) return
-    const closed = item.doom !== undefined || share.pending !== undefined || this.draining.has(item)
+    const closed = item.doom !== undefined || share.sealed || share.pending !== undefined || this.draining.has(item)
     this.list(item, share, closed ? 0 : share.leases.size)
   }
 

@@ -31,7 +31,7 @@ import { Idle } from "./idle.ts"
 import { type Borrower, type Holder, holderName, type Item, type Lease, leasesOf, type Opening } from "./item.ts"
 import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
-import type { LeaseClock, Pooled, Settings, Shell, Told, Totals, Work } from "./pooled.ts"
+import type { LeaseClock, Pooled, Settings, Shell, Size, Told, Totals, Work } from "./pooled.ts"
 import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import { Replacing } from "./replacing.ts"
@@ -70,6 +70,7 @@ export class PoolState<A, R> implements Pooled<A> {
     returned: 0,
     takenBack: 0,
     leaked: 0,
+    detached: 0,
     waited: 0,
     timeouts: 0,
     recycled: new Map<string, number>()
@@ -159,7 +160,7 @@ export class PoolState<A, R> implements Pooled<A> {
     lease.taken = true
     this.clock?.started(lease)
     if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited: 0 }, now)
-    if (this.settings.targetUtilization < 1) this.pump(now)
+    if (this.settings.targetUtilization < 1 || this.settings.minIdle > 0) this.pump(now)
     return lease
   }
 
@@ -313,6 +314,8 @@ export class PoolState<A, R> implements Pooled<A> {
     else this.idle.push(item)
     item.status = "idle"
     this.sweeper.watch(item, now)
+    if (this.settings.minIdle > 0) this.sweeper.unspare(now)
+    if (this.idle.size > this.settings.maxIdle) this.out(this.idle.coldest!, "surplus", now)
   }
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
@@ -440,18 +443,22 @@ export class PoolState<A, R> implements Pooled<A> {
   /** The one way out. The item is in no list and no longer counts as idle or lent. */
   private recycle(item: Item<A>, reason: string, now: number): void {
     const atReturn = item.uses > 0 && item.idleSince === now
-    item.status = "closing"
     this.closing++
-    this.sharing.over(item)
-    this.sweeper.forget(item)
-    this.items.remove(item)
-    // A scope that was dropped is found by this, which must not keep the item then.
-    item.lease.release = undefined
+    this.removed(item)
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
     if (this.listening) {
       this.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
     }
     this.shell.close(item.id, item.scope, atReturn && item.exit !== undefined ? item.exit : Exit.void)
+  }
+
+  private removed(item: Item<A>): void {
+    item.status = "closing"
+    this.sharing.over(item)
+    this.sweeper.forget(item)
+    this.items.remove(item)
+    // A scope that was dropped is found by this, which must not keep the item then.
+    item.lease.release = undefined
   }
 
   /** What was closing is released, or abandoned. */
@@ -523,7 +530,7 @@ export class PoolState<A, R> implements Pooled<A> {
     // Nobody had the time to use it. A limit as short as that, or a server that ends
     // what it is sent, must not make opens run wild.
     if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.shortLives = 0
-    else if (++this.outage.shortLives > this.settings.min) this.opener.holdRefill()
+    else if (++this.outage.shortLives > this.settings.min + this.settings.minIdle) this.opener.holdRefill()
     this.recycle(item, reason, now)
   }
 
@@ -589,6 +596,25 @@ export class PoolState<A, R> implements Pooled<A> {
     }
   }
 
+  /** The item leaves the pool with its borrower, who has it alone and releases it. */
+  detach(value: unknown, holder: Holder): Item<A> | undefined {
+    const item = this.items.find(value, holder)
+    if (item === undefined || item.status !== "lent") return undefined
+    const [lease, ...others] = leasesOf(item)
+    if (!lease!.taken || others.length > 0) return undefined
+    const now = this.shell.now()
+    lease!.active = false
+    this.clock?.over(lease!)
+    this.totals.returned++
+    this.totals.detached++
+    this.lent--
+    this.removed(item)
+    if (this.listening) this.tell({ _tag: "Detached", item: item.id, held: now - lease!.since }, now)
+    if (this.closed) this.quiesce()
+    else this.pump(now)
+    return item
+  }
+
   // ---- live control
 
   /** Nobody is lent anything and nothing is opened until `resume`. */
@@ -609,17 +635,15 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   /** Idle items above the new `max` go now, the coldest first, and others when they come back. */
-  resize(min: number, max: number): void {
+  resize(size: Size): void {
     if (this.closed) return
     const { idle, settings } = this
     const now = this.shell.now()
-    settings.min = min
-    settings.max = max
+    Object.assign(settings, size)
     idle.fit()
-    if (this.listening) this.tell({ _tag: "Resized", min, max }, now)
-    for (let above = this.live - this.closing - max; above > 0 && idle.coldest !== undefined; above--) {
-      this.out(idle.coldest, "resized", now)
-    }
+    if (this.listening) this.tell({ _tag: "Resized", ...size }, now)
+    const above = Math.max(this.live - this.closing - size.max, idle.size - size.maxIdle)
+    for (let left = above; left > 0 && idle.coldest !== undefined; left--) this.out(idle.coldest, "resized", now)
     this.sweeper.unspare(now)
     this.pump(now)
   }
@@ -692,10 +716,11 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** How many items there should be, for `min` or ahead of need. */
   private get wanted(): number {
-    const { concurrency, max, min, targetUtilization } = this.settings
-    if (targetUtilization === 1) return min
-    const ahead = Math.ceil((this.leases + this.waiters.size) / (concurrency * targetUtilization))
-    return Math.min(max, Math.max(min, ahead))
+    const { concurrency, max, min, minIdle, targetUtilization } = this.settings
+    if (targetUtilization === 1 && minIdle === 0) return min
+    const used = this.leases + this.waiters.size
+    const ahead = targetUtilization === 1 ? 0 : Math.ceil(used / (concurrency * targetUtilization))
+    return Math.min(max, Math.max(min, ahead, minIdle === 0 ? 0 : this.lent + minIdle))
   }
 
   /** Something may be to do for a waiter or for `min`. */

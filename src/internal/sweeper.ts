@@ -37,7 +37,7 @@ export class Sweeper<A, R> {
   /** No more than `min` are open: the idle rules are silent. */
   get spare(): boolean {
     const { idle, lent, settings } = this.state
-    return idle.size + lent <= settings.min
+    return idle.size + lent <= settings.min || idle.size <= settings.minIdle
   }
 
   /** What a verdict comes to: an item that is only old may stay for a while. `wanted`: somebody would have it now. */

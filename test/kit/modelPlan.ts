@@ -1,8 +1,7 @@
-/** What a run of the model does: the pool's options and the commands, and how both are drawn from a seed. */
-import { Rng } from "./random.ts"
+/** What a run of the model does: the pool's options and the commands. modelDraw.ts draws both from a seed. */
 import type { TaskOrder } from "./world.ts"
 
-/** How an open, a close, a check or a reset goes. */
+/** How an open, a close, a check, a reset or a hook goes. */
 export type Turnout =
   | "ok"
   | "fail"
@@ -33,14 +32,18 @@ export type Rule =
   | "after"
   | "both"
 
+export type Hook = "onAcquire" | "onBorrow" | "onReturn" | "onRelease"
+
 export interface Plan {
   readonly seed: number
   readonly tasks: TaskOrder
   /** From 3: with 1 or 2, a fiber that yields comes back to yield again, and never gets on. */
   readonly maxOps: number
-  readonly order: "lifo" | "fifo"
+  readonly order: "lifo" | "fifo" | "hybrid"
   readonly min: number
   readonly max: number
+  readonly concurrency: number
+  readonly targetUtilization: number
   readonly warm: "background" | "lazy" | "eager"
   readonly openConcurrency: number
   readonly borrowTimeout: number
@@ -52,26 +55,48 @@ export interface Plan {
   readonly rules: ReadonlyArray<Rule>
   readonly sweep: number | undefined
   readonly drainTimeout: number
+  readonly replaceTimeout: number
+  readonly whenSuspended: "wait" | "fail"
+  readonly maxLease: number
+  readonly monitor: boolean
+  readonly hooks: ReadonlyArray<Hook>
   /** Items are equal primitives. */
   readonly equal: boolean
   /** The first opens. */
   readonly opens: ReadonlyArray<Turnout>
 }
 
+/** How a borrower asks and holds. */
 export type Kind = "use" | "scoped" | "scope" | "sync" | "masked"
+/** What it asks for: an item for itself, one that is there for the taking, or several at once. */
+export type Mode = "alone" | "available" | 2 | 3
 export type End = "ok" | "fail" | "lost" | "die" | "interrupt"
+
+/** What of the source is scripted. */
+export type Scripted =
+  | "opens"
+  | "closes"
+  | "checks"
+  | "resets"
+  | "monitors"
+  | Hook
 
 /** `turns`: so many tasks run before the next command; without it, all that are ready. */
 export type Command =
   & { readonly turns?: number }
   & (
-    | { readonly do: "get"; readonly kind: Kind }
+    | { readonly do: "get"; readonly kind: Kind; readonly mode?: Mode }
     | { readonly do: "interrupt"; readonly of: number }
     | { readonly do: "release"; readonly of: number; readonly end: End }
     | { readonly do: "invalidate"; readonly what: "lent" | "idle" | "foreign"; readonly of: number }
-    | { readonly do: "clear" | "sweep" | "close" }
+    | { readonly do: "clear" | "sweep" | "close" | "suspend" | "resume" | "unswap" }
+    | { readonly do: "clearWith"; readonly only: "idle" | undefined; readonly over: number }
+    | { readonly do: "resize"; readonly min: number; readonly max: number }
+    | { readonly do: "swap"; readonly go: Turnout; readonly over: number }
+    /** The monitor of an item tells of its death. */
+    | { readonly do: "kill"; readonly of: number; readonly go: "ok" | "fail" }
     | { readonly do: "advance" | "stall" | "wall"; readonly millis: number }
-    | { readonly do: "opens" | "closes" | "checks" | "resets"; readonly go: Turnout; readonly always: boolean }
+    | { readonly do: Scripted; readonly go: Turnout; readonly always: boolean }
   )
 
 /** The deadlines of every run: small and different, so that they meet one another often. */
@@ -79,7 +104,7 @@ export const limits = {
   open: 20,
   check: 10,
   reset: 10,
-  close: 15,
+  close: 16,
   idle: 25,
   age: 40,
   uses: 3,
@@ -87,117 +112,5 @@ export const limits = {
   spaced: 7
 }
 
-const turnout = (rng: Rng): Turnout =>
-  rng.weighted<Turnout>([
-    [5, "ok"],
-    [4, "fail"],
-    [1, "die"],
-    [1, "hang"],
-    [1, "stuck"],
-    [1, "half"],
-    [3, { slow: rng.pick([1, 5, 10, 19]) }],
-    [2, { late: rng.pick([5, 15, 25, 40]) }]
-  ])
-
-const rules: ReadonlyArray<Rule> = [
-  "idle",
-  "age",
-  "jitter",
-  "uses",
-  "failed",
-  "lost",
-  "lostOlder",
-  "interrupted",
-  "when",
-  "throws",
-  "check",
-  "recurs",
-  "after",
-  "both"
-]
-
-export const drawPlan = (seed: number): Plan => {
-  const rng = new Rng(seed)
-  const max = 1 + rng.int(4)
-  const warm = rng.weighted([[7, "background"], [2, "lazy"], [2, "eager"]] as const)
-  return {
-    seed,
-    tasks: rng.weighted([[3, "fifo"], [3, "fibers"], [3, "any"]] as const),
-    maxOps: rng.weighted([[4, 2048], [1, 3 + rng.int(4)], [1, 3 + rng.int(62)]]),
-    order: rng.pick(["lifo", "fifo"]),
-    min: rng.chance(0.5) ? 0 : Math.min(max, rng.int(4)),
-    max,
-    warm,
-    openConcurrency: 1 + rng.int(3),
-    borrowTimeout: rng.weighted([[1, 0], [2, 5], [3, 30], [4, Infinity]]),
-    maxWaiters: rng.weighted([[5, Infinity], [1, rng.int(3)]]),
-    check: rng.chance(0.35),
-    checkAfter: rng.pick([0, 5, 20]),
-    reset: rng.chance(0.3),
-    retry: rng.weighted([[5, "none"], [2, "finite"], [1, "now"], [2, "spaced"], [1, "exponential"]] as const),
-    rules: rng.chance(0.4) ? [] : Array.from({ length: 1 + rng.int(3) }, () => rng.pick(rules)),
-    sweep: rng.chance(0.2) ? rng.pick([10, 30]) : undefined,
-    drainTimeout: rng.pick([0, 25]),
-    equal: rng.chance(0.15),
-    opens: rng.chance(warm === "eager" ? 0.6 : 0.2) ? Array.from({ length: 1 + rng.int(3) }, () => turnout(rng)) : []
-  }
-}
-
-const drawCommand = (rng: Rng): Command => {
-  const what = rng.weighted(
-    [
-      [30, "get"],
-      [8, "interrupt"],
-      [22, "release"],
-      [5, "invalidate"],
-      [2, "clear"],
-      [2, "sweep"],
-      [16, "advance"],
-      [2, "stall"],
-      [1, "wall"],
-      [8, "opens"],
-      [3, "closes"],
-      [3, "checks"],
-      [2, "resets"],
-      [1, "close"]
-    ] as const
-  )
-  switch (what) {
-    case "get":
-      return {
-        do: what,
-        kind: rng.weighted([[5, "use"], [3, "scoped"], [2, "scope"], [2, "sync"], [1, "masked"]] as const)
-      }
-    case "interrupt":
-      return { do: what, of: rng.int(8) }
-    case "release":
-      return {
-        do: what,
-        of: rng.int(8),
-        end: rng.weighted([[6, "ok"], [2, "fail"], [1, "lost"], [1, "die"], [2, "interrupt"]] as const)
-      }
-    case "invalidate":
-      return { do: what, what: rng.pick(["lent", "idle", "foreign"]), of: rng.int(8) }
-    case "advance":
-      return { do: what, millis: rng.pick([1, 4, 5, 6, 10, 15, 20, 25, 40, 100, 300]) }
-    case "stall":
-      return { do: what, millis: rng.pick([1, 5, 30, 200]) }
-    case "wall":
-      return { do: what, millis: rng.pick([-3_600_000, 3_600_000]) }
-    case "opens":
-    case "closes":
-    case "checks":
-    case "resets":
-      return { do: what, go: turnout(rng), always: rng.chance(0.3) }
-    default:
-      return { do: what }
-  }
-}
-
-export const drawCommands = (seed: number, length: number): ReadonlyArray<Command> => {
-  const rng = new Rng(seed ^ 0x5bd1e995)
-  return Array.from({ length }, () => {
-    const command = drawCommand(rng)
-    return rng.chance(0.3) ? { ...command, turns: rng.int(4) } : command
-  })
-}
+/** No fiber yields but where it waits: what the model does is done when the call returns. */
+export const strictly = ({ maxOps }: Pick<Plan, "maxOps">): boolean => maxOps >= 2048

@@ -1,0 +1,127 @@
+/** Draws the plan and the commands of a run from its seed. */
+import type { Command, Hook, Plan, Rule, Turnout } from "./modelPlan.ts"
+import { Rng } from "./random.ts"
+
+const turnout = (rng: Rng): Turnout =>
+  rng.weighted<Turnout>([
+    [5, "ok"],
+    [4, "fail"],
+    [1, "die"],
+    [1, "hang"],
+    [1, "stuck"],
+    [1, "half"],
+    [3, { slow: rng.pick([1, 5, 10, 19]) }],
+    [2, { late: rng.pick([5, 15, 25, 40]) }]
+  ])
+
+const rules: ReadonlyArray<Rule> = [
+  "idle",
+  "age",
+  "jitter",
+  "uses",
+  "failed",
+  "lost",
+  "lostOlder",
+  "interrupted",
+  "when",
+  "throws",
+  "check",
+  "recurs",
+  "after",
+  "both"
+]
+
+const hooks: ReadonlyArray<Hook> = ["onAcquire", "onBorrow", "onReturn", "onRelease"]
+
+export const drawPlan = (seed: number): Plan => {
+  const rng = new Rng(seed)
+  const max = 1 + rng.int(4)
+  const warm = rng.weighted([[7, "background"], [2, "lazy"], [2, "eager"]] as const)
+  return {
+    seed,
+    tasks: rng.weighted([[3, "fifo"], [3, "fibers"], [3, "any"]] as const),
+    maxOps: rng.weighted([[4, 2048], [1, 3 + rng.int(4)], [1, 3 + rng.int(62)]]),
+    order: rng.pick(["lifo", "fifo"]),
+    min: rng.chance(0.5) ? 0 : Math.min(max, rng.int(4)),
+    max,
+    concurrency: rng.weighted([[4, 1], [3, 2], [2, 3]]),
+    targetUtilization: 1,
+    warm,
+    openConcurrency: 1 + rng.int(3),
+    borrowTimeout: rng.weighted([[1, 0], [2, 5], [3, 30], [4, Infinity]]),
+    maxWaiters: rng.weighted([[5, Infinity], [1, rng.int(3)]]),
+    check: rng.chance(0.35),
+    checkAfter: rng.pick([0, 5, 20]),
+    reset: rng.chance(0.3),
+    retry: rng.weighted([[5, "none"], [2, "finite"], [1, "now"], [2, "spaced"], [1, "exponential"]] as const),
+    rules: rng.chance(0.4) ? [] : Array.from({ length: 1 + rng.int(3) }, () => rng.pick(rules)),
+    sweep: rng.chance(0.2) ? rng.pick([10, 30]) : undefined,
+    drainTimeout: rng.pick([0, 25]),
+    replaceTimeout: 0,
+    whenSuspended: "wait",
+    maxLease: Infinity,
+    monitor: false,
+    hooks: [],
+    equal: rng.chance(0.15),
+    opens: rng.chance(warm === "eager" ? 0.6 : 0.2) ? Array.from({ length: 1 + rng.int(3) }, () => turnout(rng)) : []
+  }
+}
+
+const drawCommand = (rng: Rng): Command => {
+  const what = rng.weighted(
+    [
+      [30, "get"],
+      [8, "interrupt"],
+      [22, "release"],
+      [5, "invalidate"],
+      [2, "clear"],
+      [2, "sweep"],
+      [16, "advance"],
+      [2, "stall"],
+      [1, "wall"],
+      [8, "opens"],
+      [3, "closes"],
+      [3, "checks"],
+      [2, "resets"],
+      [1, "close"]
+    ] as const
+  )
+  switch (what) {
+    case "get": {
+      const kind = rng.weighted([[5, "use"], [3, "scoped"], [2, "scope"], [2, "sync"], [1, "masked"]] as const)
+      const mode = rng.weighted([[12, undefined], [4, "alone"], [1, "available"], [2, 2], [1, 3]] as const)
+      return mode === undefined ? { do: what, kind } : { do: what, kind, mode }
+    }
+    case "interrupt":
+      return { do: what, of: rng.int(8) }
+    case "release":
+      return {
+        do: what,
+        of: rng.int(8),
+        end: rng.weighted([[6, "ok"], [2, "fail"], [1, "lost"], [1, "die"], [2, "interrupt"]] as const)
+      }
+    case "invalidate":
+      return { do: what, what: rng.pick(["lent", "idle", "foreign"]), of: rng.int(8) }
+    case "advance":
+      return { do: what, millis: rng.pick([1, 4, 5, 6, 10, 15, 20, 25, 40, 100, 300]) }
+    case "stall":
+      return { do: what, millis: rng.pick([1, 5, 30, 200]) }
+    case "wall":
+      return { do: what, millis: rng.pick([-3_600_000, 3_600_000]) }
+    case "opens":
+    case "closes":
+    case "checks":
+    case "resets":
+      return { do: what, go: turnout(rng), always: rng.chance(0.3) }
+    default:
+      return { do: what }
+  }
+}
+
+export const drawCommands = (seed: number, length: number): ReadonlyArray<Command> => {
+  const rng = new Rng(seed ^ 0x5bd1e995)
+  return Array.from({ length }, () => {
+    const command = drawCommand(rng)
+    return rng.chance(0.3) ? { ...command, turns: rng.int(4) } : command
+  })
+}
