@@ -53,6 +53,39 @@
  * is recycled otherwise. A listener of `listen` ends with its scope, whatever the
  * reset.
  *
+ * **Sessions that are shared**
+ *
+ * With `multiplex: true` several borrowers have one session, at most
+ * `multiplexConcurrency` (32) of them, and the server is sent their statements one
+ * behind the other, without a wait for answers in between. So run the plain statements
+ * of a client, and `use`, `get` and `getIfAvailable` of the pool lend so. Transactions,
+ * streams, listeners and `reserve` of a client, and `useExclusive`, `getExclusive` and
+ * `getN` of the pool, have a session alone. A shared session that is pinned, streamed
+ * from or listened on takes no newcomer until all who have it have left; their
+ * statements wait until the pin, stream or listener has ended.
+ *
+ * A shared session is reset when the last of its borrowers has left. Until then it is
+ * one session for all of them:
+ *
+ * | on a shared session | `"none"` | `"rollback"` (default) | `"discard"` |
+ * |---|---|---|---|
+ * | a transaction | cannot begin | cannot begin | cannot begin |
+ * | `SET`, `SET ROLE`, temporary tables, advisory locks, `LISTEN`, `PREPARE`, sequences | hold for all who share it, and pass | hold for all who share it, and pass | hold for all who share it, and are removed after the last |
+ * | an interrupted statement | is waited for | is waited for | is waited for |
+ * | round trips after the last lease, if none was interrupted | 0 | 0 | 1 |
+ *
+ * A statement whose first word is BEGIN or START is refused on a shared session: the
+ * statements of all others would run in its transaction. A client runs it on a session
+ * that it has alone, which is rolled back after it, as without `multiplex`.
+ *
+ * The driver cannot cancel an interrupted statement on a shared session, for that could
+ * hit another. The server runs it to its end, and the session takes no newcomer
+ * meanwhile; it is recycled when that takes longer than `resetTimeout` after the last
+ * lease. What is pinned, as the statements of a transaction are, is cancelled as ever.
+ *
+ * When a session dies, each statement under way on it fails with an error of its own.
+ * An error that ends the session keeps newcomers from it at once.
+ *
  * **Errors**
  *
  * `sqlStates` is this table as data. Every fatal error recycles the session, and
@@ -120,13 +153,14 @@ import type * as RecyclePolicy from "./RecyclePolicy.ts"
  *   milliseconds.
  * - `name`: `"PgQueuePool"`.
  *
+ * `multiplexConcurrency` is `concurrency` of `QueuePool`, with `multiplex: true`.
+ *
  * Of the driver's settings, `connectTimeout` (5 seconds) is the deadline of one
  * connect, and TCP keepalive is on, after 1 minute, unless `keepAlive` says when.
  * The pool makes the sockets itself, by `stream` if you give that.
  *
  * **Gotchas**
  *
- * `multiplex` is refused: a session of this pool is lent to one borrower at a time.
  * `warm: "eager"` goes on for as long as `retry` does, which by default is for ever
  * while the server is away: bound it with `Effect.timeout`.
  *
@@ -134,7 +168,7 @@ import type * as RecyclePolicy from "./RecyclePolicy.ts"
  * @since 1.0.0
  */
 export interface Options<R = never>
-  extends Client.PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "reset">
+  extends Client.PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "concurrency" | "reset">
 {
   /**
    * What happens to a session between two borrowers; the table in the module's
@@ -242,8 +276,8 @@ const makePool = Effect.fnUntraced(function*<R>(options: Options<R>) {
  * **Details**
  *
  * A statement borrows a session for as long as it runs, with no scope. A stream, a
- * listener, a transaction and `reserve` hold one until they end. Of the config it
- * takes the transforms and what spans say of the server.
+ * listener, a transaction and `reserve` hold one until they end, and alone. Of the
+ * config it takes the transforms and what spans say of the server.
  *
  * **Gotchas**
  *

@@ -10,7 +10,8 @@ import { hasProperty } from "effect/Predicate"
 
 /**
  * How many items a pool has in each state, and how many borrowers wait, at one
- * moment. `idle + lent + opening + closing` never exceeds `max`.
+ * moment. `idle + lent + opening + closing` never exceeds `max`, but for what was more
+ * when `max` was made smaller.
  *
  * @category models
  * @since 1.0.0
@@ -255,7 +256,8 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
   if (reason.own > 0) {
     const items = reason.own === 1 ? "1 item" : `${reason.own} items`
     out.push(
-      reason.own >= counts.leases && counts.lent >= counts.max
+      // Also an item that is being checked or reset counts as lent, and will be free.
+      reason.own >= counts.leases && reason.own >= counts.max
         ? `a nested borrow that cannot succeed: this fiber itself holds ${reason.own === 1 ? "it" : "all of them"}`
         : `this fiber itself holds ${items}`
     )

@@ -57,7 +57,14 @@ export type PoolEvent =
   | (Base & { readonly _tag: "Returned" | "Detached"; readonly item: number; readonly held: number })
   | (Base & {
     readonly _tag: "BorrowFailed"
-    readonly reason: "BorrowTimeout" | "TooManyWaiters" | "Closed" | "Suspended" | "OpenFailed" | "Interrupted"
+    readonly reason:
+      | "BorrowTimeout"
+      | "TooManyWaiters"
+      | "Closed"
+      | "Suspended"
+      | "InvalidOptions"
+      | "OpenFailed"
+      | "Interrupted"
     readonly waited: number
   })
   | (Base & {

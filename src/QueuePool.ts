@@ -16,10 +16,11 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { addFinalizer } from "./internal/lease.ts"
-import { settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
+import { clearingOf, type Settings, settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
 import { type Effects, Pool } from "./internal/pool.ts"
 import { register } from "./internal/registered.ts"
 import { compile } from "./internal/rules.ts"
+import { at, hereInScope } from "./internal/site.ts"
 import { Source } from "./internal/source.ts"
 import { zipped } from "./internal/zip.ts"
 import type { Counts, PoolError } from "./PoolError.ts"
@@ -93,8 +94,9 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    *
    * **Details**
    *
-   * Fails as `get`, and with `InvalidOptions` when `n` is above `max`. What it was
-   * lent goes back unused when it fails or is interrupted.
+   * Fails as `get`, and with `InvalidOptions` when `n` is above `max`, or comes to be
+   * while the borrower waits. What it was lent goes back unused when it fails or is
+   * interrupted.
    */
   getN(n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope>
   /**
@@ -124,7 +126,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   /**
    * Recycles every item, or with `only: "idle"` those that nobody has. With `over`
    * each goes at a moment of its own within that time, the oldest first, so that the
-   * items are not all opened anew at once. Returns at once; the pool does the rest.
+   * items are not all opened anew at once; of two such orders the sooner counts.
+   * Returns at once; the pool does the rest.
    */
   clearWith(options: ClearOptions): Effect.Effect<void, PoolError>
   /**
@@ -147,8 +150,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   ): Effect.Effect<void, E | PoolError, Exclude<R2, Scope.Scope>>
   /**
    * Gives the pool new bounds while it is in use. Above a smaller `max` idle items are
-   * recycled now, the coldest first, and lent ones when they come back; until then
-   * nothing is lent anew.
+   * recycled now, the coldest first, and lent or opening ones when they come back or
+   * arrive; while more are lent, nothing is lent anew.
    */
   resize(size: SizeInput): Effect.Effect<void, PoolError>
   /**
@@ -480,7 +483,6 @@ export const isQueuePool = (u: unknown): u is QueuePool<unknown, unknown> => has
 class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   readonly [TypeId]: typeof TypeId = TypeId
   readonly name: string
-  readonly getIfAvailable: QueuePool<A, E>["getIfAvailable"]
   readonly getN: QueuePool<A, E>["getN"]
   readonly use: QueuePool<A, E>["use"]
   readonly useExclusive: QueuePool<A, E>["useExclusive"]
@@ -493,7 +495,6 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
     this.pool = pool
     register(this, pool)
     this.name = pool.settings.name
-    this.getIfAvailable = pool.borrowing.getIfAvailable
     this.getN = pool.borrowing.getN
     this.use = pool.borrowing.use
     this.useExclusive = pool.borrowing.useExclusive
@@ -511,6 +512,10 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
     return this.pool.borrowing.getExclusive
   }
 
+  get getIfAvailable(): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
+    return this.pool.borrowing.getIfAvailable
+  }
+
   readonly invalidate = (item: A, reason = "invalidated"): Effect.Effect<void> =>
     Effect.withFiber((fiber) => {
       this.pool.state.invalidate(item, reason, fiber)
@@ -519,8 +524,11 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
 
   readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.clear(false, 0))
 
-  readonly clearWith = ({ only, over = 0 }: ClearOptions): Effect.Effect<void, PoolError> =>
-    Effect.map(spreadOf(this.name, over), (millis) => this.pool.state.clear(only === "idle", millis))
+  readonly clearWith = (options: ClearOptions): Effect.Effect<void, PoolError> =>
+    Effect.map(
+      clearingOf(this.name, options),
+      ({ only, over }) => this.pool.state.clear(only === "idle", over)
+    )
 
   readonly swap: QueuePool<A, E>["swap"] = (acquire, options) =>
     Effect.contextWith((context) =>
@@ -576,11 +584,21 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
   const context = yield* Effect.context<R | Scope.Scope>()
   // Its own scope, so that a warm-up that fails or is interrupted leaves nothing behind.
   const scope = yield* Scope.fork(Context.get(context, Scope.Scope))
+  const made = makeIn(scope, context, settings, options)
+  return yield* Effect.onExit(made, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
+})
+
+const makeIn = Effect.fnUntraced(function*<A, E, R>(
+  scope: Scope.Scope,
+  context: Context.Context<R | Scope.Scope>,
+  settings: Settings,
+  options: Options<A, E, R>
+) {
   const { acquire } = options
-  const source = Effect.isEffect(acquire) ? undefined : new Source<A, E, R>(acquire)
-  if (source !== undefined) yield* Effect.forkIn(source.run, scope)
+  const source = Effect.isEffect(acquire) ? undefined : new Source<A, E, R>(acquire, settings)
+  const changes = source === undefined ? undefined : yield* Effect.forkIn(source.run, scope)
   const effects: Effects<A, E, R> = {
-    acquire: Effect.isEffect(acquire) ? acquire : yield* source!.first(settings.name),
+    acquire: Effect.isEffect(acquire) ? acquire : yield* source!.first,
     check: options.check,
     reset: options.reset,
     retry: options.retry,
@@ -593,8 +611,9 @@ const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>
   }
   const pool = new Pool(settings, effects, compile(options.recycle), context)
   yield* Scope.addFinalizer(scope, pool.close)
-  yield* Effect.onExit(pool.start, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
-  source?.feed(pool)
+  // Ends first: what comes while the pool closes is not tried any more.
+  if (changes !== undefined) yield* Scope.addFinalizer(scope, Effect.sync(() => changes.interruptUnsafe()))
+  yield* pool.start(() => source?.feed(pool))
   return new QueuePoolImpl(pool) as QueuePool<A, E>
 })
 
@@ -955,15 +974,31 @@ export const Service = <Self>() =>
 > => {
   const Tag = Context.Service<Self, QueuePool<A, E>>()(id)
   const with_ = <B, E3, R3>(f: (pool: QueuePool<A, E>) => Effect.Effect<B, E3, R3>) => Effect.flatMap(Tag, f)
-  return Object.assign(Tag, {
-    layer: layer(Tag, options),
-    get: with_((pool) => pool.get),
-    getExclusive: with_((pool) => pool.getExclusive),
-    getIfAvailable: with_((pool) => pool.getIfAvailable),
-    getN: (n: number) => with_((pool) => pool.getN(n)),
-    useItem: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.use(f)),
-    useExclusive: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useExclusive(f)),
-    useIfAvailable: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => with_((pool) => pool.useIfAvailable(f)),
+  // Who asks is known here; in the fiber that asks the pool, nobody stands above.
+  let traces = !Effect.isEffect(options) && tracesLeases(options)
+  const lend = <B, E3, R3>(f: (pool: QueuePool<A, E>) => Effect.Effect<B, E3, R3>) => {
+    if (!traces) return with_(f)
+    const site = hereInScope(2)
+    return with_((pool) => at(site, () => f(pool)))
+  }
+  const given = Effect.isEffect(options)
+    ? Effect.tap(options, (given) => Effect.sync(() => void (traces = tracesLeases(given))))
+    : options
+  const members = {
+    layer: layer(Tag, given),
+    get get() {
+      return lend((pool) => pool.get)
+    },
+    get getExclusive() {
+      return lend((pool) => pool.getExclusive)
+    },
+    get getIfAvailable() {
+      return lend((pool) => pool.getIfAvailable)
+    },
+    getN: (n: number) => lend((pool) => pool.getN(n)),
+    useItem: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => lend((pool) => pool.use(f)),
+    useExclusive: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => lend((pool) => pool.useExclusive(f)),
+    useIfAvailable: <B, E3, R3>(f: (item: A) => Effect.Effect<B, E3, R3>) => lend((pool) => pool.useIfAvailable(f)),
     invalidate: (item: A, reason?: string) => with_((pool) => pool.invalidate(item, reason)),
     detach: (item: A) => with_((pool) => pool.detach(item)),
     clear: with_((pool) => pool.clear),
@@ -976,8 +1011,14 @@ export const Service = <Self>() =>
     sweep: with_((pool) => pool.sweep),
     stats: with_((pool) => pool.stats),
     events: Stream.unwrap(Effect.map(Tag, (pool) => pool.events))
-  }) as never
+  }
+  return Object.defineProperties(Tag, Object.getOwnPropertyDescriptors(members)) as never
 }
+
+/** Leases that last too long are told of, with the place where they began. */
+const tracesLeases = (
+  { leaseWarning, maxLease }: { readonly leaseWarning?: unknown; readonly maxLease?: unknown }
+): boolean => leaseWarning !== undefined || maxLease !== undefined
 
 // A pool's types are invariant: no other type has every pool in it.
 // oxlint-disable-next-line no-explicit-any -- see above

@@ -37,7 +37,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
           minConnections: 1.5,
           idleTimeout: "soon",
           connectionTTL: -1,
-          multiplex: true,
+          multiplex: "yes",
           reset: "clean",
           checkAfter: Number.NaN,
           retry: 5,
@@ -87,7 +87,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool", (it)
 
     it.effect("with one wrong alone are named too, and the pool by its name", () =>
       Effect.gen(function*() {
-        assert.deepStrictEqual(named(yield* problemsOf({ multiplex: true })), ["multiplex"])
+        assert.deepStrictEqual(named(yield* problemsOf({ multiplex: 1 })), ["multiplex"])
         const error = yield* Effect.flip(
           Effect.scoped(PgQueuePool.make({ name: "mine", recycle: RecyclePolicy.uses(0) }))
         )

@@ -7,7 +7,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { drawVisits, expected, patient, serve } from "./kit/laws.ts"
 import { runPlan } from "./kit/model.ts"
-import { type Command, drawCommands, drawPlan, type Plan } from "./kit/modelPlan.ts"
+import { drawCommands, drawPlan } from "./kit/modelDraw.ts"
+import type { Command, Plan } from "./kit/modelPlan.ts"
 import { Rng } from "./kit/random.ts"
 import { plainest, show, shrink } from "./kit/shrink.ts"
 

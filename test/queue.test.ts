@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Scope } from "effect"
 import { PoolError, QueuePool } from "effect-queuepool"
+import { Waiters } from "../src/internal/waiters.ts"
 import { books, borrow, elapse, endings, several } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
+import { Rng } from "./kit/random.ts"
 
 const timeoutOf = (exit: Exit.Exit<unknown, unknown> | undefined) => {
   assert.isTrue(exit !== undefined && exit._tag === "Failure")
@@ -147,4 +149,93 @@ describe("the queue", () => {
       yield* Scope.close(scope, Exit.void)
       yield* books(source, huge)
     }))
+})
+
+describe("the list of waiters", () => {
+  interface Supply {
+    readonly name: number
+    waiter: Waiter | undefined
+  }
+
+  class Waiter {
+    readonly turn: number
+    readonly alone: boolean
+    ahead: Waiter | undefined = undefined
+    behind: Waiter | undefined = undefined
+    queued = false
+    supply: Supply | undefined = undefined
+
+    constructor(turn: number, alone: boolean) {
+      this.turn = turn
+      this.alone = alone
+    }
+  }
+
+  const namesOf = (supplies: Iterable<Supply>) => Array.from(supplies, ({ name }) => name).sort((a, b) => a - b)
+
+  /** The list against an array: its order, its counts, and who has a supply. */
+  const check = (list: Waiters<Waiter, Supply>, queue: ReadonlyArray<Waiter>, supplies: ReadonlySet<Supply>) => {
+    const [forth, back]: [Array<Waiter>, Array<Waiter>] = [[], []]
+    for (let one = list.head; one !== undefined; one = one.behind) forth.push(one)
+    for (let one = forth.at(-1); one !== undefined; one = one.ahead) back.unshift(one)
+    assert.deepStrictEqual(forth.map(({ turn }) => turn), queue.map(({ turn }) => turn))
+    assert.deepStrictEqual(back.map(({ turn }) => turn), queue.map(({ turn }) => turn))
+    assert.isTrue(queue.every(({ queued }) => queued))
+    // Those that have one are the first ones, as many as there are.
+    const supplied = Math.min(queue.length, supplies.size)
+    assert.deepStrictEqual(queue.map(({ supply }) => supply !== undefined), queue.map((_, place) => place < supplied))
+    const given = queue.flatMap(({ supply }) => supply ?? [])
+    assert.isTrue(given.every((supply) => supply.waiter?.supply === supply && !list.spare.has(supply)))
+    assert.deepStrictEqual(namesOf([...given, ...list.spare]), namesOf(supplies))
+    const alone = queue.filter((waiter) => waiter.alone)
+    assert.deepStrictEqual(
+      [list.size, list.supplied, list.alone, list.bareAlone, list.bare],
+      [
+        queue.length,
+        supplied,
+        alone.length,
+        alone.filter(({ supply }) => supply === undefined).length,
+        queue[supplied]
+      ]
+    )
+  }
+
+  it("keeps its order, its counts and its supplies whatever happens", () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const rng = new Rng(seed)
+      const list = new Waiters<Waiter, Supply>()
+      const queue: Array<Waiter> = []
+      const supplies = new Set<Supply>()
+      const gone: Array<Waiter> = []
+      for (let n = 0; n < 100; n++) {
+        const what = rng.weighted([[5, "push"], [3, "leave"], [2, "insert"], [3, "promise"], [2, "settle"]])
+        if (what === "push") {
+          const waiter = new Waiter(n, rng.chance(0.4))
+          list.push(waiter)
+          queue.push(waiter)
+        } else if (what === "leave" && queue.length > 0) {
+          const [waiter] = queue.splice(rng.int(queue.length), 1)
+          list.leave(waiter!)
+          assert.deepStrictEqual([waiter!.queued, waiter!.supply], [false, undefined])
+          gone.push(waiter!)
+        } else if (what === "insert" && gone.length > 0) {
+          const [waiter] = gone.splice(rng.int(gone.length), 1)
+          const place = queue.findIndex(({ turn }) => turn > waiter!.turn)
+          const next = place < 0 ? undefined : queue[place]
+          list.insert(waiter!, next)
+          queue.splice(place < 0 ? queue.length : place, 0, waiter!)
+        } else if (what === "promise") {
+          const supply: Supply = { name: n, waiter: undefined }
+          supplies.add(supply)
+          list.promise(supply)
+        } else if (what === "settle" && supplies.size > 0) {
+          const supply = rng.pick([...supplies])
+          supplies.delete(supply)
+          list.settle(supply)
+          assert.isUndefined(supply.waiter)
+        }
+        check(list, queue, supplies)
+      }
+    }
+  })
 })

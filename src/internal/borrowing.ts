@@ -12,10 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { Closed, InvalidOptions, PoolError, Suspended } from "../PoolError.ts"
+import { Closed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
 import { type Background, guarded } from "./background.ts"
-import type { Borrower, Holder, Item, Lease, Site } from "./item.ts"
+import type { Borrower, Holder, Item, Lease } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
+import { tooLarge } from "./queue.ts"
+import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -37,28 +39,31 @@ export class Borrowing<A, E, R> {
   readonly extras: Extras<A>
   private woken: Array<Borrower<A>> = []
   private readonly background: Background<R>
-  private readonly dropped: FinalizationRegistry<Lease<A>>
+  private readonly dropped: FinalizationRegistry<WeakRef<Lease<A>>>
 
   constructor(state: PoolState<A, R>, background: Background<R>, extras: Extras<A>) {
     this.state = state
     this.background = background
     this.extras = extras
-    this.dropped = new FinalizationRegistry((lease) => {
-      if (lease.active) extras.leaked(lease)
+    this.dropped = new FinalizationRegistry((ref) => {
+      const lease = ref.deref()
+      if (lease?.active === true) extras.leaked(lease)
     })
     this.plain = this.scoped(false, undefined)
     this.plainAlone = this.scoped(true, undefined)
+    this.plainIfAvailable = this.ifAvailable(undefined)
   }
 
   private readonly plain: Effect.Effect<A, E | PoolError, Scope.Scope>
   private readonly plainAlone: Effect.Effect<A, E | PoolError, Scope.Scope>
+  private readonly plainIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope>
 
   get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.extras.traces ? this.scoped(false, here()) : this.plain
+    return this.extras.traces ? this.scoped(false, hereInScope(2)) : this.plain
   }
 
   get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.extras.traces ? this.scoped(true, here()) : this.plainAlone
+    return this.extras.traces ? this.scoped(true, hereInScope(2)) : this.plainAlone
   }
 
   private scoped(alone: boolean, site: Site | undefined): Effect.Effect<A, E | PoolError, Scope.Scope> {
@@ -83,27 +88,32 @@ export class Borrowing<A, E, R> {
     })
   }
 
-  readonly getIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> = Effect.withFiber((fiber) => {
-    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const loan = new Loan<A, never, R, Option.Option<A>, never, never>(
-      this as never,
-      "available",
-      undefined,
-      undefined,
-      (lease) => Effect.asSome(this.leaseTo(scope, lease))
-    )
-    return Effect.onExitPrimitive(loan, (exit) => loan.leave(exit))
-  })
+  get getIfAvailable(): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
+    return this.extras.traces ? this.ifAvailable(hereInScope(2)) : this.plainIfAvailable
+  }
+
+  private ifAvailable(site: Site | undefined): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
+    return Effect.withFiber((fiber) => {
+      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+      const loan = new Loan<A, never, R, Option.Option<A>, never, never>(
+        this as never,
+        "available",
+        site,
+        undefined,
+        (lease) => Effect.asSome(this.leaseTo(scope, lease))
+      )
+      return Effect.onExitPrimitive(loan, (exit) => loan.leave(exit))
+    })
+  }
 
   /** Several items, all or none. They are asked for in one step and so stand together in the queue: groups cannot block one another. */
   readonly getN = (n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope> => {
-    const site = this.extras.traces ? here() : undefined
+    const site = this.extras.traces ? hereInScope(1) : undefined
     return Effect.withFiber((fiber) => {
       const scope = Context.getUnsafe(fiber.context, Scope.Scope)
       const { max } = this.state.settings
       if (!(Number.isInteger(n) && n >= 0 && n <= max)) {
-        const allowed = `a whole number from 0 to max, which is ${max}`
-        return Effect.fail(this.error(new InvalidOptions({ problems: [{ option: "n", value: n, allowed }] })))
+        return Effect.fail(this.error(tooLarge(n, max)))
       }
       const group = new Group<A, E, R>(this, n, site, (leases) => {
         const items: Array<A> = []
@@ -130,7 +140,7 @@ export class Borrowing<A, E, R> {
     f: (item: A) => Effect.Effect<B, E2, R2>
   ): Effect.Effect<B, E | E2 | PoolError, R2> {
     const { ends, traces } = this.extras
-    const site = traces ? here() : undefined
+    const site = traces ? here(2) : undefined
     return ends
       ? new Use<A, E, R, B, E2 | PoolError, R2>(this, kind, site, undefined, (lease) => this.within(lease, f))
       : new Use<A, E, R, B, E2, R2>(this, kind, site, f, undefined)
@@ -143,7 +153,7 @@ export class Borrowing<A, E, R> {
     return new Use<A, never, R, Option.Option<B>, E2 | PoolError, R2>(
       this as never,
       "available",
-      traces ? here() : undefined,
+      traces ? here(1) : undefined,
       undefined,
       (lease) => Effect.asSome(ends ? this.within(lease, f) : f(lease.item.value))
     )
@@ -154,26 +164,43 @@ export class Borrowing<A, E, R> {
     lease: Lease<A>,
     f: (item: A) => Effect.Effect<B, E2, R2>
   ): Effect.Effect<B, E2 | PoolError, R2> {
-    const body = Effect.withFiber<B, E2, R2>((fiber) => {
+    const body = Effect.withFiber<B, E2 | PoolError, R2>((fiber) => {
+      // It may have been ended between the two fibers.
+      if (!lease.active) return Exit.fail(this.gone(lease))
       lease.fiber = fiber
       lease.by = fiber.id
       return f(lease.item.value)
     })
-    const told = (exit: Exit.Exit<B, E2>): Exit.Exit<B, E2 | PoolError> => {
-      lease.fiber = undefined
+    const told = (exit: Exit.Exit<B, E2 | PoolError>): Exit.Exit<B, E2 | PoolError> => {
       const { ended } = lease
       if (ended === undefined || Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) return exit
       const others = exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
       return Exit.failCause(Cause.combine(Cause.fail(this.error(ended)), Cause.fromReasons(others)))
     }
-    return Effect.flatMap(
-      Effect.forkChild(body, { startImmediately: true, uninterruptible: "inherit" }),
-      (fiber) => {
-        const exit = fiber.pollUnsafe()
-        if (exit !== undefined) return told(exit)
-        const ended = Effect.onInterrupt(Fiber.await(fiber), () => Fiber.interrupt(fiber))
-        return Effect.flatMap(ended, told)
-      }
+    // The borrower itself goes on only when the body has ended, or the item would come
+    // back while it is in use. What interrupts the borrower interrupts the body, there
+    // where the borrower could have been interrupted.
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.forkChild(restore(body), { startImmediately: true, uninterruptible: true }),
+        (fiber) => {
+          const exit = fiber.pollUnsafe()
+          if (exit !== undefined) return told(exit)
+          const ended = Effect.catchCause(Effect.interruptible(Fiber.await(fiber)), ({ reasons }) => {
+            for (const { fiberId } of reasons.filter(Cause.isInterruptReason)) fiber.interruptUnsafe(fiberId)
+            return Fiber.await(fiber)
+          })
+          return Effect.flatMap(ended, told)
+        }
+      )
+    )
+  }
+
+  /** Why a lease is over that its borrower has not even begun to use. */
+  gone({ ended, since }: Lease<A>): PoolError {
+    if (ended === undefined && this.state.closed) return this.error(new Closed())
+    return this.error(
+      ended ?? new LeaseEnded({ why: "died", held: this.background.now() - since, cause: undefined })
     )
   }
 
@@ -187,7 +214,7 @@ export class Borrowing<A, E, R> {
     lease.release = undefined
     // The scope is closed already: the lease ends at once, as the scope has.
     if (addFinalizer(scope, release)) return
-    if (lease.active) lease.release = release
+    lease.release = release
     lease.giveBack((scope.state as Scope.State.Closed).exit)
   }
 
@@ -199,7 +226,8 @@ export class Borrowing<A, E, R> {
       lease.giveBack(exit)
       return Effect.void
     }
-    this.dropped.register(release, lease)
+    // By a weak reference: a lease that is over has this, and would never be collected.
+    this.dropped.register(release, new WeakRef(lease))
     return release
   }
 
@@ -207,8 +235,8 @@ export class Borrowing<A, E, R> {
     return kind === "available" ? this.state.lendIfAvailable(fiber) : this.state.lend(fiber, kind === "alone")
   }
 
-  enqueue(fiber: Holder, kind: Kind): Borrower<A> {
-    return this.state.queue.enter(fiber, kind === "alone")
+  enqueue(fiber: Holder, kind: Kind, group = 1): Borrower<A> {
+    return this.state.queue.enter(fiber, kind === "alone", group)
   }
 
   abandon(borrower: Borrower<A>): void {
@@ -226,13 +254,13 @@ export class Borrowing<A, E, R> {
     return suspended && settings.refuses ? Effect.fail(this.error(new Suspended())) : Effect.succeedNone
   }
 
-  /** Sleeps until all of the borrowers are settled, or one is refused. */
+  /** Sleeps until all of the borrowers are settled, or one is refused, or one has lost what it was handed. */
   wait(borrowers: ReadonlyArray<Borrower<A>>): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
       const look = (): void => {
         const refused = borrowers.find(({ refusal }) => refusal !== undefined)
         if (refused !== undefined) resume(this.outcome(refused))
-        else if (borrowers.every(({ settled }) => settled)) resume(Exit.void)
+        else if (borrowers.every(({ settled }) => settled) || borrowers.some(hasLost)) resume(Exit.void)
       }
       for (const borrower of borrowers) borrower.resume = look
       look()
@@ -387,7 +415,9 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     return this.give(lease)
   }
 
-  private give(lease: Lease<A>): Effect.Effect<B, E2, R2> {
+  private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
+    // The hook took its time.
+    if (!lease.active) return Exit.fail(this.pool.gone(lease))
     this.given = true
     return this.f === undefined ? this.body!(lease) : this.f(lease.item.value)
   }
@@ -434,25 +464,20 @@ class Group<A, E, R> extends Operation<Array<A>, E | PoolError, never>
   }
 
   start(fiber: Holder): Effect.Effect<Array<A>, E | PoolError> {
-    for (let i = 0; i < this.size; i++) {
-      const lease = this.pool.lend(fiber, "alone")
-      if (lease === undefined) this.borrowers.push(this.pool.enqueue(fiber, "alone"))
-      else this.leases.push(lease)
-    }
-    return this.borrowers.length === 0 ? this.hooks(0) : this.gather()
+    // Also those that are idle go through the queue, where nothing is taken up before all are there.
+    for (let i = 0; i < this.size; i++) this.borrowers.push(this.pool.enqueue(fiber, "alone", this.size))
+    return this.gather()
   }
 
   private gather(): Effect.Effect<Array<A>, E | PoolError> {
     return Effect.flatMap(this.pool.wait(this.borrowers), (): Effect.Effect<Array<A>, E | PoolError> => {
-      // None is taken up before all are there: those of a group that fails were not used.
-      if (!this.borrowers.every((borrower) => borrower.lease!.active)) {
-        for (const borrower of this.borrowers) {
-          if (borrower.lease!.active) continue
-          this.pool.begin(borrower)
-          if (borrower.begun) return Exit.fail(this.pool.error(new Closed()))
-        }
-        return this.gather()
+      // Those of a group that fails were not used.
+      for (const borrower of this.borrowers) {
+        if (!hasLost(borrower)) continue
+        this.pool.begin(borrower)
+        if (borrower.begun) return Exit.fail(this.pool.error(new Closed()))
       }
+      if (!this.borrowers.every(({ lease }) => lease?.active === true)) return this.gather()
       for (const borrower of this.borrowers) this.leases.push(this.pool.begin(borrower)!)
       return this.hooks(0)
     })
@@ -462,9 +487,11 @@ class Group<A, E, R> extends Operation<Array<A>, E | PoolError, never>
     for (let i = from; i < this.leases.length; i++) {
       const lease = this.leases[i]!
       lease.site = this.site
-      const hook = hookOf(this.pool, lease, undefined)
+      const hook = hookOf(this.pool, lease, this.borrowers[i])
       if (hook !== undefined) return Effect.flatMap(hook, () => this.hooks(i + 1))
     }
+    const gone = this.leases.find(({ active }) => !active)
+    if (gone !== undefined) return Exit.fail(this.pool.gone(gone))
     this.given = true
     return this.body(this.leases)
   }
@@ -475,6 +502,9 @@ class Group<A, E, R> extends Operation<Array<A>, E | PoolError, never>
     for (const borrower of this.borrowers) this.pool.abandon(borrower)
   }
 }
+
+/** The item that it was handed is gone. */
+const hasLost = ({ lease }: Borrower<unknown>): boolean => lease?.active === false
 
 const hookOf = <A, E, R>(
   { extras: { onBorrow }, state }: Borrowing<A, E, R>,
@@ -487,13 +517,4 @@ const hookOf = <A, E, R>(
 const spoil = <A, E, R>({ extras, state }: Borrowing<A, E, R>, lease: Lease<A>, exit: AnyExit): void => {
   if (extras.onBorrow !== undefined && lease.active) state.doom(lease.item, "onBorrow failed", lease.since)
   lease.giveBack(exit)
-}
-
-/** The call that is under way, without the frames of the pool. */
-const here = (): Site => {
-  const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 8
-  const site = new Error("borrowed here")
-  Error.stackTraceLimit = stackTraceLimit
-  return site
 }

@@ -5,9 +5,10 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import type { Alarm } from "./alarms.ts"
 import type { Background } from "./background.ts"
+import { closeWithout, type Finalizer } from "./lease.ts"
 
 export type Gone = (
   id: number,
@@ -54,11 +55,23 @@ export class Closer {
 
   /** Closes the scope in its own turn, also when the closing was abandoned meanwhile. */
   finish(closing: Closing, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>): void {
-    this.background.later(() => {
-      const close = Scope.closeUnsafe(scope, exit)
-      if (close === undefined) return this.end(closing, Exit.void)
-      closing.fiber = this.background.fork(close)
-      closing.fiber.addObserver((result) => this.end(closing, result))
+    this.background.later(() => this.next(closing, closeWithout(scope, exit), exit, []))
+  }
+
+  // Each finalizer has a fiber of its own: one that is interrupted, as it hangs, must
+  // not keep the others from being run.
+  private next(
+    closing: Closing,
+    finalizers: ReadonlyArray<Finalizer>,
+    exit: Exit.Exit<unknown, unknown>,
+    ended: Array<Exit.Exit<unknown, unknown>>
+  ): void {
+    const finalizer = finalizers[ended.length]
+    if (finalizer === undefined) return this.end(closing, Exit.asVoidAll(ended))
+    closing.fiber = this.background.fork(Effect.suspend(() => finalizer(exit)))
+    closing.fiber.addObserver((result) => {
+      ended.push(result)
+      this.next(closing, finalizers, exit, ended)
     })
   }
 

@@ -3,6 +3,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { HookFailed, PoolError } from "../PoolError.ts"
 import type { Background } from "./background.ts"
@@ -33,11 +34,23 @@ export const prepared = <A, E, R>(
   if (onRelease === undefined) return acquired
   return Effect.contextWith((context) =>
     Effect.tap(acquired, (item) => {
-      const hook = Effect.timeout(Effect.suspend(() => onRelease(item)), timeout)
-      return Effect.addFinalizer(() => Effect.orDie(Effect.provideContext(Effect.interruptible(hook), context)))
+      const hook = Effect.suspend(() => onRelease(item))
+      return Effect.addFinalizer(() => Effect.orDie(Effect.provideContext(atMost(hook, timeout), context)))
     })
   )
 }
+
+/** Runs it in a fiber of its own, and waits no longer, not even for its interruption. */
+const atMost = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  timeout: number
+): Effect.Effect<A, E | Cause.TimeoutError, R> =>
+  Effect.flatMap(Effect.forkDetach(effect, { startImmediately: true }), (fiber) => {
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return exit
+    const ended = Effect.timeout(Fiber.join(fiber), timeout)
+    return Effect.onExit(ended, () => Effect.sync(() => fiber.interruptUnsafe()))
+  })
 
 /** Watches over an item until it is released; `died` hears of its end before that. */
 export const watch = <A, R>(

@@ -11,6 +11,7 @@ import type { LeaseEnded, Reason } from "../PoolError.ts"
 import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
 import type { Subject } from "./rules.ts"
+import type { Site } from "./site.ts"
 import type * as Waiters from "./waiters.ts"
 
 export type Status = "fresh" | "idle" | "checking" | "swept" | "lent" | "resetting" | "closing"
@@ -40,6 +41,8 @@ export class Lease<A> {
   active = false
   /** Its borrower has taken it up; until then it may be handed back unseen. */
   taken = false
+  /** Until then, the borrower that it was handed to. */
+  handed: Borrower<A> | undefined = undefined
   /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
   by = 0
   /** The span in which it was borrowed. */
@@ -63,12 +66,14 @@ export class Lease<A> {
     this.by = holder.id
     this.span = holder.cache.span
     this.since = now
+    this.ended = undefined
   }
-}
 
-/** Where in a program something was asked for: a stack, looked at only when it is told. */
-export interface Site {
-  readonly stack?: string | undefined
+  /** An item must not keep what belongs to its last borrower, nor take that one's fiber for the next one's. */
+  over(): void {
+    this.active = false
+    this.span = this.site = this.fiber = this.handed = undefined
+  }
 }
 
 /** What a shared item has besides: its borrowers, and its place among the items that take more. */
@@ -81,6 +86,8 @@ export interface Share<A> {
   load: number
   /** It takes no newcomer until it is free, whatever its load. */
   sealed: boolean
+  /** One of its leases has ended. */
+  used: boolean
   /** Verdicts of rules that have to be waited for; they end the sharing. */
   pending: unknown
 }
@@ -170,8 +177,8 @@ export class Opening implements Waiters.Supply {
 /** A new way to acquire, tried before it replaces the old. */
 export interface Trial {
   readonly acquire: unknown
-  /** An item was recycled to make room for it. */
-  made: boolean
+  /** How long the old items take to go. */
+  readonly over: number
 }
 
 /** Why a borrower goes without: the pool's reason, or the cause of the open that was for it. */
@@ -180,9 +187,13 @@ export type Refusal =
   | { readonly _tag: "Open"; readonly cause: Cause.Cause<unknown> }
 
 export class Borrower<A> implements Waiters.Waiter {
+  /** Its number among all that ever waited. */
+  readonly turn: number
   readonly holder: Holder
   /** It shares with nobody. */
   readonly alone: boolean
+  /** How many items its fiber asked for in one step. */
+  readonly group: number
   readonly since: number
   readonly deadline: number
   ahead: Waiters.Waiter | undefined = undefined
@@ -196,9 +207,11 @@ export class Borrower<A> implements Waiters.Waiter {
   /** Set once the borrower's fiber sleeps. */
   resume: (() => void) | undefined = undefined
 
-  constructor(holder: Holder, alone: boolean, since: number, deadline: number) {
+  constructor(turn: number, holder: Holder, alone: boolean, group: number, since: number, deadline: number) {
+    this.turn = turn
     this.holder = holder
     this.alone = alone
+    this.group = group
     this.since = since
     this.deadline = deadline
   }

@@ -6,7 +6,7 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 
-type Finalizer = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+export type Finalizer = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown>
 
 /** Adds the finalizer, or returns false when the scope is closed already. */
 export const addFinalizer = (scope: Scope.Scope, finalizer: Finalizer): boolean => {
@@ -25,4 +25,16 @@ export const addFinalizer = (scope: Scope.Scope, finalizer: Finalizer): boolean 
       state.finalizers.set({}, finalizer)
       return true
   }
+}
+
+/** Closes a scope that has no parent, and gives what is to be run for it, the last first. */
+export const closeWithout = (
+  scope: Scope.Scope,
+  exit: Exit.Exit<unknown, unknown>
+): ReadonlyArray<Finalizer> => {
+  const { state } = scope
+  if (state._tag === "Closed") return []
+  scope.state = { _tag: "Closed", exit }
+  if (state._tag === "Empty") return []
+  return state.finalizers === undefined ? [state.finalizer!] : Array.from(state.finalizers.values()).reverse()
 }

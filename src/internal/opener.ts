@@ -1,11 +1,12 @@
 // How the pool comes to items: when an open may start, and what its success or
 // failure means for waiters, for the retry road and for the refill of `min`.
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { type Borrower, Item, type Lease, Opening, type Trial } from "./item.ts"
 import type { Pooled, Shell } from "./pooled.ts"
 import type { Queue } from "./queue.ts"
+import type { Replacing } from "./replacing.ts"
 import type { Sweeper } from "./sweeper.ts"
 
 export class Opener<A, R> {
@@ -14,6 +15,7 @@ export class Opener<A, R> {
   private readonly state: Pooled<A>
   private readonly queue: Queue<A>
   private readonly sweeper: Sweeper<A, R>
+  private readonly replacing: Replacing<A>
   private readonly shell: Shell<A, R>
   private readonly giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
 
@@ -21,19 +23,21 @@ export class Opener<A, R> {
     state: Pooled<A>,
     queue: Queue<A>,
     sweeper: Sweeper<A, R>,
+    replacing: Replacing<A>,
     shell: Shell<A, R>,
     giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
   ) {
     this.state = state
     this.queue = queue
     this.sweeper = sweeper
+    this.replacing = replacing
     this.shell = shell
     this.giveBack = giveBack
   }
 
   get mayOpen(): boolean {
-    const { live, openings, outage, settings } = this.state
-    return outage.mayOpen && live < settings.max && openings.size < settings.openConcurrency
+    const { halted, live, openings, outage, settings } = this.state
+    return !halted && outage.mayOpen && live < settings.max && openings.size < settings.openConcurrency
   }
 
   /** An open that nobody waits for may start. */
@@ -75,9 +79,12 @@ export class Opener<A, R> {
     state.items.add(item)
     this.sweeper.admit(item, now)
     if (state.listening) state.tell({ _tag: "Opened", item: item.id, took: now - opening.since }, now)
+    // First the old one goes: the new one is not one too many.
+    if (item.doom === undefined) this.replacing.replaced(opening, now)
+    else this.replacing.notReplaced(opening)
     state.enter(item, now)
+    if (opening.trial !== undefined) state.supersede(item, opening.trial.over, now)
     this.sweeper.unspare(now)
-    this.sweeper.replaced(opening, now)
     state.pump(now)
   }
 
@@ -110,7 +117,7 @@ export class Opener<A, R> {
     if (leftover) state.leaveOver(opening)
     state.totals.openFailures++
     if (state.listening) state.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
-    this.sweeper.notReplaced(opening)
+    this.replacing.notReplaced(opening)
     return now
   }
 
@@ -130,7 +137,7 @@ export class Opener<A, R> {
   }
 
   refillNow(): void {
-    this.state.outage.refillBlocked = false
+    this.state.outage.release()
     this.state.pump(this.shell.now())
   }
 
@@ -139,6 +146,18 @@ export class Opener<A, R> {
     const { min, minIdle, replaceTimeout, targetUtilization } = this.state.settings
     if (min === 0 && minIdle === 0 && targetUtilization === 1 && replaceTimeout === 0) return
     const failures = this.state.outage.holdRefill()
+    if (failures > 0) this.shell.refill(failures)
+  }
+
+  /**
+   * An item ended before the borrower had it for whom it was opened. Another one may
+   * well end so: those who wait get it after the delay of a failed open.
+   */
+  holdAll(cause: Cause.Cause<unknown> | undefined): void {
+    const { outage } = this.state
+    outage.held = true
+    outage.lastFailure = cause ?? endedAtOnce
+    const failures = outage.holdRefill()
     if (failures > 0) this.shell.refill(failures)
   }
 
@@ -155,9 +174,26 @@ export class Opener<A, R> {
     this.state.pump(this.over(opening, cause, leftover))
   }
 
-  /** A trial waits and no item has gone for it yet: this one may. */
+  /** Nobody asks any more for what was begun of it. */
+  giveUp(trial: Trial, cause: Cause.Cause<unknown>): void {
+    for (const opening of this.state.openings) {
+      if (opening.trial !== trial) continue
+      const now = this.over(opening, cause, true)
+      this.shell.cancelOpen(opening)
+      this.state.pump(now)
+    }
+  }
+
+  /** There is room for a trial once what is closing is gone. */
+  get roomComes(): boolean {
+    const { idle, lent, openings, settings } = this.state
+    return idle.size + lent + openings.size < settings.max
+  }
+
+  /** A trial waits, and has no room unless the item goes that has come back and is counted no more. */
   get sacrifices(): boolean {
-    return this.trial !== undefined && !this.trial.made
+    const { idle, lent, openings, settings } = this.state
+    return this.trial !== undefined && idle.size + lent + openings.size + 1 >= settings.max
   }
 
   startTrial(now: number): void {
@@ -165,9 +201,8 @@ export class Opener<A, R> {
     if (trial === undefined) return
     const { idle, live, settings } = this.state
     if (live >= settings.max) {
-      if (trial.made || idle.coldest === undefined) return
-      trial.made = true
-      return this.state.out(idle.coldest, "swapped", now)
+      if (idle.coldest !== undefined && !this.roomComes) this.state.out(idle.coldest, "swapped", now)
+      return
     }
     this.trial = undefined
     const opening = this.begin(now)
@@ -175,3 +210,5 @@ export class Opener<A, R> {
     this.shell.open(opening)
   }
 }
+
+const endedAtOnce = Cause.fail(new Error("the item ended as soon as it was open"))

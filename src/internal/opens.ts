@@ -65,7 +65,7 @@ export class Opens<A, E, R> {
   private road: Step<E, R> | undefined
   /** The step of the retry Schedule that is under way. */
   private retrying: Task | undefined = undefined
-  private trying: Trying<A, E> | undefined = undefined
+  private trying: Trying<E> | undefined = undefined
 
   constructor(
     given: Given<A, E, R>,
@@ -94,12 +94,10 @@ export class Opens<A, E, R> {
       closing: undefined
     }
     this.jobs.set(opening, job)
+    const acquire = opening.trial === undefined ? this.acquire : opening.trial.acquire as Effect.Effect<A, E, R>
     background.later(() => {
       if (job.closing !== undefined) return this.late(opening, job, Exit.void)
       background.alarms.set(job.alarm, background.now() + given.openTimeout)
-      const acquire = opening.trial === undefined
-        ? this.acquire
-        : opening.trial.acquire as Effect.Effect<A, E, R>
       const fiber = background.fork(Effect.flatMap(
         Scope.provide(prepared(acquire, given.hooks, given.closeTimeout / 2), job.scope),
         (value) => {
@@ -126,15 +124,12 @@ export class Opens<A, E, R> {
   }
 
   private succeeded(opening: Opening, item: Item<A>): void {
-    const { trial } = opening
-    if (trial !== undefined) {
-      if (this.tried(trial, Exit.succeed(item))) this.acquire = trial.acquire as Effect.Effect<A, E, R>
-      else opening.doom ??= "swapped"
-    }
+    if (opening.trial !== undefined) this.acquire = opening.trial.acquire as Effect.Effect<A, E, R>
     this.road = undefined
     this.stopRetrying()
     this.background.alarms.cancel(this.retryAlarm)
     this.hears.opened(opening, item)
+    if (opening.trial !== undefined) this.tried(Exit.void)
   }
 
   private timedOut(opening: Opening, job: Job): void {
@@ -164,7 +159,7 @@ export class Opens<A, E, R> {
     const { opener } = this.state()
     if (opening.trial !== undefined) {
       opener.trialFailed(opening, cause, leftover)
-      this.tried(opening.trial, Exit.failCause(cause))
+      this.tried(Exit.failCause(cause))
       return
     }
     const retryable = cause.reasons.some(Cause.isFailReason)
@@ -228,59 +223,63 @@ export class Opens<A, E, R> {
 
   // ---- a new way to acquire
 
-  /** Opens one item in the new way; from then on all are. Waits for room no longer than a borrower. */
-  try(acquire: Effect.Effect<A, E, R>): Effect.Effect<Item<A>, E | PoolError> {
+  /**
+   * Opens one item in the new way; from then on all are, and the old items go within the
+   * time given. One at a time; it waits for room no longer than a borrower.
+   */
+  try(acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
-      const { background, given } = this
-      const { opener, outage } = this.state()
-      const since = background.now()
-      const trial: Trial = { acquire, made: false }
-      const alarm = background.alarms.make(() => {
+      const { background: { alarms, now }, given } = this
+      const { closed, opener } = this.state()
+      const since = now()
+      const trial: Trial = { acquire, over }
+      const alarm = alarms.make(() => {
         if (opener.trial !== trial) return
-        opener.trial = undefined
-        const reason = new BorrowTimeout({
-          waited: background.now() - since,
-          phase: "waiting",
-          counts: this.state().counts(),
-          own: 0,
-          oldestLease: undefined,
-          lastFailure: outage.lastFailure
-        })
-        this.tried(trial, Exit.fail(this.error(reason)))
+        // An item has gone for it already.
+        if (opener.roomComes) return alarms.set(alarm, now() + given.closeTimeout)
+        this.tried(Exit.fail(this.error(this.noRoom(since))))
       })
-      this.trying = { trial, resume, alarm }
-      if (this.state().closed) {
-        this.tried(trial, Exit.fail(this.error(new Closed())))
-        return
-      }
-      background.alarms.set(alarm, since + given.borrowTimeout)
+      const trying = this.trying = { resume, alarm }
+      if (closed) return this.tried(Exit.fail(this.error(new Closed())))
+      alarms.set(alarm, since + given.borrowTimeout)
       opener.try(trial)
-      return Effect.sync(() => this.forget(trial))
+      return Effect.sync(() => {
+        if (this.trying !== trying) return
+        const cause = Cause.interrupt()
+        opener.giveUp(trial, cause)
+        this.tried(Exit.failCause(cause))
+      })
     })
   }
 
-  /** Whether anybody waits still for what came of it. */
-  private tried(trial: Trial, exit: Exit.Exit<Item<A>, E | PoolError>): boolean {
-    const { trying } = this
-    if (trying?.trial !== trial) return false
-    this.forget(trial)
-    this.background.later(() => trying.resume(exit))
-    return true
+  private tried(exit: Exit.Exit<void, E | PoolError>): void {
+    const { alarm, resume } = this.trying!
+    this.trying = undefined
+    this.background.alarms.cancel(alarm)
+    const state = this.state()
+    state.opener.trial = undefined
+    if (state.listening && Exit.isFailure(exit)) {
+      state.tell({ _tag: "SwapFailed", cause: exit.cause }, this.background.now())
+    }
+    this.background.later(() => resume(exit))
   }
 
-  private forget(trial: Trial): void {
-    const { trying } = this
-    if (trying?.trial !== trial) return
-    this.trying = undefined
-    this.background.alarms.cancel(trying.alarm)
-    const { opener } = this.state()
-    if (opener.trial === trial) opener.trial = undefined
+  private noRoom(since: number): BorrowTimeout {
+    const state = this.state()
+    return new BorrowTimeout({
+      waited: this.background.now() - since,
+      phase: "waiting",
+      counts: state.counts(),
+      own: 0,
+      oldestLease: undefined,
+      lastFailure: state.outage.lastFailure
+    })
   }
 
   /** The pool closes. */
   stop(): void {
     this.stopRetrying()
-    if (this.trying !== undefined) this.tried(this.trying.trial, Exit.fail(this.error(new Closed())))
+    if (this.trying !== undefined) this.tried(Exit.fail(this.error(new Closed())))
   }
 
   private error(reason: PoolError["reason"]): PoolError {
@@ -289,8 +288,7 @@ export class Opens<A, E, R> {
 }
 
 /** Who waits for a trial, and what ends its wait for room. */
-interface Trying<A, E> {
-  readonly trial: Trial
-  readonly resume: (exit: Exit.Exit<Item<A>, E | PoolError>) => void
+interface Trying<E> {
+  readonly resume: (exit: Exit.Exit<void, E | PoolError>) => void
   readonly alarm: Alarm
 }

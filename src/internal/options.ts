@@ -151,49 +151,65 @@ export const settingsOf = (
       problems.push({ option, value, allowed })
     }
   }
-  problems.push(...conflicts(settings as SizeInput))
+  problems.push(...conflicts(settings))
   if (settings["recycle"] !== undefined) problems.push(...RecyclePolicy.problems(settings["recycle"] as never))
   settings["name"] ??= fallbackName
-  return problems.length === 0
-    ? Effect.succeed(settings as unknown as Settings)
-    : Effect.fail(new PoolError({ pool: String(settings["name"]), reason: new InvalidOptions({ problems }) }))
+  return accepted(String(settings["name"]), settings as unknown as Settings, problems)
 }
 
 /** Some of them, to be set anew. */
 export type SizeInput = { readonly [K in keyof Size]?: number | undefined }
 
-const bounds = ["min", "max", "minIdle", "maxIdle"] as const
-
 /** The bounds that a pool is to have from now on, or one error that names what is wrong with them. */
 export const sizeOf = (pool: string, given: SizeInput, now: Size): Effect.Effect<Size, PoolError> => {
-  const problems: Array<Problem> = []
-  for (const option of Object.keys(given)) {
-    if (!bounds.some((bound) => bound === option)) {
-      problems.push({ option, value: given[option as "min"], allowed: `one of the options ${bounds.join(", ")}` })
-    }
-  }
-  const { max = now.max, maxIdle = now.maxIdle, min = now.min, minIdle = now.minIdle } = given
-  const size = { max, maxIdle, min, minIdle }
-  for (const option of bounds) {
-    const { allowed, read } = table[option]
-    if (read(size[option]) === undefined) problems.push({ option, value: size[option], allowed })
-  }
-  problems.push(...conflicts(size))
-  return problems.length === 0
-    ? Effect.succeed(size)
-    : Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems }) }))
+  const { max, maxIdle, min, minIdle } = table
+  const { problems, values } = readAll(given, { min, max, minIdle, maxIdle }, { ...now })
+  problems.push(...conflicts(values))
+  return accepted(pool, values as unknown as Size, problems)
+}
+
+/** Which items are to go and over how many milliseconds, or one error that names what is wrong. */
+export const clearingOf = (
+  pool: string,
+  given: { readonly only?: "idle" | undefined; readonly over?: Duration.Input | undefined }
+): Effect.Effect<{ readonly only: "idle" | undefined; readonly over: number }, PoolError> => {
+  const rules = { only: oneOf("idle"), over: table.retireOver }
+  const { problems, values } = readAll(given, rules, { only: undefined, over: 0 })
+  return accepted(pool, values as { readonly only: "idle" | undefined; readonly over: number }, problems)
 }
 
 /** The milliseconds over which items are to go. */
 export const spreadOf = (pool: string, over: Duration.Input): Effect.Effect<number, PoolError> => {
-  const { allowed, read } = table.retireOver
-  const millis = read(over) as number | undefined
-  return millis === undefined
-    ? Effect.fail(
-      new PoolError({ pool, reason: new InvalidOptions({ problems: [{ option: "over", value: over, allowed }] }) })
-    )
-    : Effect.succeed(millis)
+  const { problems, values } = readAll({ over }, { over: table.retireOver }, {})
+  return accepted(pool, values["over"] as number, problems)
 }
+
+/** Options of one operation: undefined where they are wrong, `otherwise` where they are not given. */
+const readAll = (
+  options: object,
+  rules: Record<string, Rule>,
+  otherwise: Record<string, unknown>
+): { readonly problems: Array<Problem>; readonly values: Record<string, unknown> } => {
+  const given = options as Record<string, unknown>
+  const problems: Array<Problem> = []
+  const values: Record<string, unknown> = {}
+  for (const option of Object.keys(given)) {
+    if (!Object.hasOwn(rules, option)) {
+      problems.push({ option, value: given[option], allowed: `one of the options ${Object.keys(rules).join(", ")}` })
+    }
+  }
+  for (const [option, { allowed, read }] of Object.entries(rules)) {
+    const value = given[option]
+    values[option] = value === undefined ? otherwise[option] : read(value)
+    if (value !== undefined && values[option] === undefined) problems.push({ option, value, allowed })
+  }
+  return { problems, values }
+}
+
+const accepted = <T>(pool: string, values: T, problems: ReadonlyArray<Problem>): Effect.Effect<T, PoolError> =>
+  problems.length === 0
+    ? Effect.succeed(values)
+    : Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems }) }))
 
 const conflicts = ({ max, maxIdle, min, minIdle }: SizeInput): ReadonlyArray<Problem> => {
   const problems: Array<Problem> = []

@@ -1,7 +1,8 @@
 // What a pool holds back while its source is ill. After a failed open with a
 // `retry` Schedule nothing opens until the Schedule's delay is over, and then one
 // open alone, the probe. A refill of `min` that nobody waits for has a delay of its
-// own. An open that succeeds ends all of it.
+// own. An open that succeeds ends all of it, unless items end as soon as they are
+// open: then it takes one that was of use, or the time.
 import type * as Cause from "effect/Cause"
 import type { Opening } from "./item.ts"
 
@@ -19,11 +20,15 @@ export class Outage {
   round = 0
   /** Items that ended soon after they were opened, one after another, and were never lent. */
   shortLives = 0
+  /** The newest of them. */
+  private lastShort = 0
+  /** Items end before those have them for whom they were opened: nothing opens until the refill's delay is over. */
+  held = false
   /** Refills that came to nothing, one after another. */
   private failures = 0
 
   get mayOpen(): boolean {
-    return !this.blocked && !(this.probing && this.probe !== undefined)
+    return !this.blocked && !this.held && !(this.probing && this.probe !== undefined)
   }
 
   began(opening: Opening): void {
@@ -43,8 +48,11 @@ export class Outage {
   succeeded(): void {
     this.round++
     // Of what use it is will be seen.
-    if (this.shortLives === 0) this.failures = 0
-    this.blocked = this.probing = this.refillBlocked = false
+    if (this.shortLives === 0) {
+      this.failures = 0
+      this.refillBlocked = false
+    }
+    this.blocked = this.probing = false
     this.probe = this.lastFailure = undefined
   }
 
@@ -57,6 +65,24 @@ export class Outage {
   /** The Schedule is over: opens are free again. */
   end(): void {
     this.blocked = this.probing = false
+  }
+
+  /** An item has ended soon after it was opened, and nobody had it; how many have in a row. */
+  wasted(item: number): number {
+    this.lastShort = Math.max(this.lastShort, item)
+    return ++this.shortLives
+  }
+
+  /** An item has lasted or was of use. One that is older says nothing of those that are opened now. */
+  proved(item: number): void {
+    if (item <= this.lastShort) return
+    this.shortLives = 0
+    this.held = false
+  }
+
+  /** The delay of a refill is over. */
+  release(): void {
+    this.held = this.refillBlocked = false
   }
 
   /** Blocks the refill; how many have come to nothing in a row, or 0 when it is blocked already. */

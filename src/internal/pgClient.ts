@@ -3,6 +3,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Reactivity } from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -12,7 +13,7 @@ import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
-import { Tracked } from "./pgSession.ts"
+import { needsAlone, Tracked } from "./pgSession.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
@@ -91,10 +92,15 @@ export const makeClient = Effect.fnUntraced(function*(
   config: PgClient.PgClientConfig
 ): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
   const { transformJson, transformQueryNames, transformResultNames } = config
-  const get = Effect.mapError(pool.get, toSqlError)
+  const get = Effect.mapError(pool.getExclusive, toSqlError)
   const pinned = Effect.flatMap(get, (session) => session.pin)
-  const borrower: Borrower = (f) =>
-    Effect.mapError(pool.use((session) => f(connectionOf(session))), toSqlError) as never
+  const borrower: Borrower = (f) => {
+    const run = (session: PgConnection) => f(connectionOf(session))
+    return Effect.catchCause(pool.use(run), (cause) =>
+      needsAlone(cause)
+        ? Effect.mapError(pool.useExclusive(run), toSqlError)
+        : Effect.failCause(Cause.map(cause, toSqlError))) as never
+  }
   const client = yield* SqlClient.make({
     acquirer: Effect.map(get, connectionOf),
     borrower,

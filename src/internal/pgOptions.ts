@@ -17,7 +17,7 @@ type Rule = RecyclePolicy.RecyclePolicy<unknown>
 
 /** What the user gives: the driver's settings and the pool's. */
 export interface Given<R>
-  extends PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "reset">
+  extends PgPoolConfig, Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquire" | "concurrency" | "reset">
 {
   readonly reset?: Level<R> | undefined
 }
@@ -44,6 +44,9 @@ export const defaultRetry: Schedule.Schedule<unknown, SqlError | PoolError> = Sc
   Schedule.setInputType<SqlError | PoolError>(),
   Schedule.while(({ input }) => isTransient(input))
 )
+
+/** How many statements share a session where `multiplex` is on: as in sql-pg's own pool. */
+const defaultConcurrency = 32
 
 const driverNames: ReadonlySet<string> = new Set([
   "url",
@@ -74,13 +77,15 @@ const driverNames: ReadonlySet<string> = new Set([
 
 /** sql-pg's names for what our pool has under others. */
 const synonyms = { maxConnections: "max", minConnections: "min" } as const
+/** What `QueuePool` has and this pool has not: it is the driver's to say. */
+const absent = ["acquire", "concurrency"] as const
 const limits = ["idleTimeout", "connectionTTL"] as const
 
 const known = [
   ...driverNames,
   ...Object.keys(synonyms),
   ...limits,
-  ...optionNames.filter((name) => name !== "acquire")
+  ...optionNames.filter((name) => !absent.some((one) => one === name))
 ]
 
 const levels = ["rollback", "discard", "none"] as const
@@ -127,17 +132,18 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
         wrong(limit, "a duration from zero, or Infinity")
       }
     }
-    if (given["multiplex"] === true) {
-      wrong("multiplex", "false: a session of this pool is lent to one borrower at a time")
-    }
+    const { multiplex, multiplexConcurrency = defaultConcurrency } = given
+    if (multiplex !== undefined && typeof multiplex !== "boolean") wrong("multiplex", "true or false")
     if (reset !== undefined && typeof reset !== "function" && !levels.some((level) => level === reset)) {
       wrong(
         "reset",
         `${levels.map((level) => `"${level}"`).join(", ")} or a function from session and Exit to an Effect`
       )
     }
-    if ("acquire" in rest) wrong("acquire", `one of the options ${known.join(", ")}`)
-    const all = { ...rest, check, checkAfter, acquire: Effect.void }
+    for (const name of absent) if (rest[name] !== undefined) wrong(name, `one of the options ${known.join(", ")}`)
+    const concurrency = multiplex === true ? multiplexConcurrency as number : 1
+    names.set("concurrency", "multiplexConcurrency")
+    const all = { ...rest, check, checkAfter, acquire: Effect.void, concurrency: multiplexConcurrency }
     return Effect.matchEffect(settingsOf(all, "PgQueuePool", known), {
       onFailure: ({ pool, reason }) => {
         const renamed = (reason as InvalidOptions).problems.map(({ allowed, option, value }) => ({
@@ -153,7 +159,7 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
           : Effect.succeed({
             checkAfter,
             closeTimeout,
-            rest: { ...rest, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }
+            rest: { ...rest, concurrency, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }
           })
     })
   })

@@ -9,9 +9,9 @@ import type * as QueuePool from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
 import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
-import { Session } from "./pgSession.ts"
+import { Session, type Sharing } from "./pgSession.ts"
 import { connector, Wire } from "./pgWire.ts"
-import { lose } from "./registered.ts"
+import { isShared, lose, seal } from "./registered.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is
@@ -49,12 +49,20 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
     else lose(pool, session, "disconnected")
   }
 
+  // A session is shared only when it is lent, and lent only by a pool that is there.
+  const sharing: Sharing | undefined = options.multiplex !== true ? undefined : {
+    isShared: (session) => pool !== undefined && isShared(pool, session),
+    seal: (session) => {
+      if (pool !== undefined) seal(pool, session)
+    }
+  }
+
   const acquire = Effect.gen(function*() {
     const wire = new Wire(connect, now)
     // Registered first, so that it runs after the driver's own.
     yield* Effect.addFinalizer(() => wire.close(grace))
     const raw = yield* PgConnection.make({ ...options, stream: wire.open })
-    const session = new Session(raw, options, wire, now())
+    const session = new Session(raw, options, wire, now(), sharing)
     wire.onLost = () => lost(session)
     return session
   })

@@ -30,6 +30,12 @@ const rollback = ({ ledger, raw }: Session): Effect.Effect<void, SqlError | Stil
       : Effect.fail(new StillInUse({ message: "The session came back with a stream, listener or pin still open" }))
   })
 
+// Whoever comes next must not wait for a statement that was left to run.
+const quiet = ({ ledger, raw }: Session): Effect.Effect<void, SqlError> =>
+  Effect.map(raw.query(""), () => {
+    ledger.abandoned = false
+  })
+
 // What DISCARD ALL does, but for the statements that the driver has prepared: it
 // would believe that it still has them. A block, because the driver sends one
 // statement at a time, and each would be a round trip.
@@ -75,9 +81,10 @@ export const resetOf = <R>(level: Level<R>, doom: Doom) => {
     }
   }
   return (session: Session, exit: AnyExit): Effect.Effect<unknown, unknown, R> | undefined => {
-    const { wire } = session
+    const { ledger, wire } = session
     if (wire.dead) doom(session, "disconnected")
     else if (wire.unconfirmed > 0) doom(session, "cancel unconfirmed")
+    else if (ledger.abandoned) return Effect.flatMap(quiet(session), () => work(session, exit) ?? Effect.void)
     else return work(session, exit)
     return undefined
   }

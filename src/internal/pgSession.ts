@@ -1,10 +1,12 @@
 // A session as the pool lends it: a PgConnection that keeps account of what its
 // borrower may have left behind, without a word to the server.
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import type { Wire } from "./pgWire.ts"
 
@@ -25,6 +27,8 @@ export class Ledger {
   open = false
   /** Something was sent since the last reset. */
   used = false
+  /** The server may be at work on a statement for which nobody waits any more. */
+  abandoned = false
 
   /** The server has nothing of the last borrower's to undo, as far as transactions go. */
   get settled(): boolean {
@@ -42,10 +46,34 @@ export class Ledger {
 
   ended(sql: string, exit: Exit.Exit<unknown, unknown> | undefined): void {
     this.running--
-    if (mayBegin(sql)) this.open = true
+    if (begins(sql)) this.open = true
     else if (this.open && exit !== undefined && Exit.isSuccess(exit) && over.test(sql)) this.open = false
   }
 }
+
+/** What a session asks of a pool that lends it to several borrowers at once. */
+export interface Sharing {
+  readonly isShared: (session: Tracked) => boolean
+  /** Nobody else gets the session until all who have it have left. */
+  readonly seal: (session: Tracked) => void
+}
+
+/** Told to a borrower who would have others' statements run in its transaction. */
+class SharedSession extends Data.TaggedError("SharedSession")<{ readonly message: string }> {}
+
+const sharedSession = (): SqlError => {
+  const message = "A transaction cannot begin on a session that others have too: " +
+    "borrow it with getExclusive or useExclusive, or use withTransaction"
+  return new SqlError({
+    reason: new UnknownError({ cause: new SharedSession({ message }), message, operation: "query" })
+  })
+}
+
+/** The statement was not sent: it needs a session for itself. */
+export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.some((reason) =>
+    Cause.isFailReason(reason) && reason.error instanceof SqlError && reason.error.reason.cause instanceof SharedSession
+  )
 
 export class Tracked implements Connection {
   readonly [PgConnection.TypeId]: PgConnection.TypeId = PgConnection.TypeId
@@ -55,24 +83,49 @@ export class Tracked implements Connection {
   readonly ledger: Ledger
   /** The driver's own: what is sent through it leaves no trace in the ledger. */
   readonly raw: Connection
+  /** Undefined when nobody else can send anything here: no `multiplex`, or pinned. */
+  private readonly sharing: Sharing | undefined
 
-  constructor(raw: Connection, config: PgConnection.Config, wire: Wire, ledger: Ledger) {
+  constructor(
+    raw: Connection,
+    config: PgConnection.Config,
+    wire: Wire,
+    ledger: Ledger,
+    sharing: Sharing | undefined
+  ) {
     this.raw = raw
     this.config = config
     this.processId = raw.processId
     this.wire = wire
     this.ledger = ledger
+    this.sharing = sharing
   }
 
   private track<A>(sql: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
-    const { ledger } = this
+    const { ledger, sharing } = this
     return Effect.suspend(() => {
-      ledger.begin()
-      return Effect.onExitPrimitive(statement, (exit) => {
+      // A fiber can be interrupted between any two operations: only what has begun has an end.
+      let begun = false
+      const run = Effect.suspend(() => {
+        if (sharing !== undefined && begins(sql) && sharing.isShared(this)) return Effect.fail(sharedSession())
+        ledger.begin()
+        begun = true
+        return statement
+      })
+      return Effect.onExitPrimitive(run, (exit) => {
+        if (!begun) return undefined
         ledger.ended(sql, exit)
+        if (sharing !== undefined && Exit.isFailure(exit)) this.failed(sharing, exit.cause)
         return undefined
       })
     })
+  }
+
+  /** Nobody is to come where a statement is left that cannot be cancelled, nor to a session that has just died. */
+  private failed(sharing: Sharing, cause: Cause.Cause<unknown>): void {
+    if (Cause.hasInterrupts(cause)) this.ledger.abandoned = true
+    else if (!this.wire.dead) return
+    sharing.seal(this)
   }
 
   readonly query: Connection["query"] = (sql, params, prepare) => this.track(sql, this.raw.query(sql, params, prepare))
@@ -83,7 +136,7 @@ export class Tracked implements Connection {
   readonly stream: Connection["stream"] = (sql, params) =>
     Stream.unwrap(Effect.as(
       Effect.acquireRelease(
-        Effect.sync(this.ledger.begin),
+        this.held,
         // A stream that ends well may have been left before its statement was run.
         () => Effect.sync(() => this.ledger.ended(sql, undefined))
       ),
@@ -95,7 +148,7 @@ export class Tracked implements Connection {
   get pin(): Connection["pin"] {
     return Effect.andThen(
       this.hold,
-      Effect.map(this.raw.pin, (raw) => new Tracked(raw, this.config, this.wire, this.ledger))
+      Effect.map(this.raw.pin, (raw) => new Tracked(raw, this.config, this.wire, this.ledger, undefined))
     )
   }
 
@@ -104,34 +157,74 @@ export class Tracked implements Connection {
   }
 
   private get hold(): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.acquireRelease(Effect.sync(this.ledger.begin), () => Effect.sync(this.ledger.end))
+    return Effect.acquireRelease(this.held, () => Effect.sync(this.ledger.end))
   }
+
+  // Meanwhile the statements of all others wait: so the fewer there are the better.
+  private readonly held: Effect.Effect<void> = Effect.sync(() => {
+    this.ledger.begin()
+    this.sharing?.seal(this)
+  })
 }
 
 export class Session extends Tracked {
   /** When it was last opened, given back or checked. */
   provenAt: number
 
-  constructor(raw: Connection, config: PgConnection.Config, wire: Wire, openedAt: number) {
-    super(raw, config, wire, new Ledger())
+  constructor(
+    raw: Connection,
+    config: PgConnection.Config,
+    wire: Wire,
+    openedAt: number,
+    sharing: Sharing | undefined
+  ) {
+    super(raw, config, wire, new Ledger(), sharing)
     this.provenAt = openedAt
   }
 }
 
 // Most statements are told by their first letter.
-const mayBegin = (sql: string): boolean => {
+const begins = (sql: string): boolean => {
   const first = sql.charCodeAt(0) | 32
-  if (first > 96 && first < 123) {
-    return first === 98 /* b */ ? begins.test(sql) : first === 115 /* s */ && starts.test(sql)
-  }
-  const rest = sql.replace(blank, "")
-  // What is neither a word nor a parenthesis is a comment in a comment, or nothing that we know.
-  return begins.test(rest) || starts.test(rest) || /^[^a-z(]/i.test(rest)
+  return first > 96 && first < 123 ? beginsAt(sql, 0) : beginsAt(sql, firstWord(sql))
 }
 
-const begins = /^begin\b/i
-const starts = /^start\b/i
-const blank = /^(?:[\s;]|--[^\n\r]*|\/\*(?:[^*/]|\*(?!\/)|\/(?!\*))*\*\/)+/
+const beginsAt = (sql: string, at: number): boolean => {
+  const first = sql.charCodeAt(at) | 32
+  const word = first === 98 /* b */ ? begin : first === 115 /* s */ ? start : undefined
+  if (word === undefined) return false
+  word.lastIndex = at
+  return word.test(sql)
+}
+
+const begin = /begin\b/iy
+const start = /start\b/iy
+
+/** Where the first word is: behind blanks, semicolons and comments. A comment may stand in a comment. */
+const firstWord = (sql: string): number => {
+  let comments = 0
+  let at = 0
+  for (; at < sql.length; at++) {
+    const here = sql.charAt(at)
+    const two = here + sql.charAt(at + 1)
+    if (two === "/*") {
+      comments++
+      at++
+    } else if (comments > 0) {
+      if (two !== "*/") continue
+      comments--
+      at++
+    } else if (two === "--") {
+      while (at < sql.length && !lineEnds.includes(sql.charAt(at))) at++
+    } else if (!blanks.includes(here)) {
+      break
+    }
+  }
+  return at
+}
+
+const lineEnds = "\n\r"
+const blanks = " \t\n\v\f\r;"
 
 // Not ROLLBACK TO, nor AND CHAIN, nor COMMIT PREPARED: these leave a transaction, or say nothing of one.
 const over = /^\s*(?:commit|rollback|end|abort)(?:\s+(?:work|transaction))?\s*;?\s*$/i

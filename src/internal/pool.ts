@@ -2,6 +2,7 @@
 // pool's context, and makes borrowing an Effect.
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -19,13 +20,14 @@ import { Background, type Task } from "./background.ts"
 import { Borrowing } from "./borrowing.ts"
 import { Closer } from "./closer.ts"
 import { beforeLease, type Hooks, watch } from "./hooks.ts"
-import { holderName, type Item, type Lease, type Opening, type Site } from "./item.ts"
+import { holderName, type Item, type Lease, type Opening } from "./item.ts"
 import { leaseClock } from "./leaseClock.ts"
 import { Opens } from "./opens.ts"
 import type { Settings } from "./options.ts"
 import type { Shell, Work } from "./pooled.ts"
 import { Recycler } from "./recycler.ts"
 import type { Rules, Verdict } from "./rules.ts"
+import { placeOf } from "./site.ts"
 import { PoolState } from "./state.ts"
 import type { Swept } from "./sweeper.ts"
 
@@ -53,6 +55,8 @@ export class Pool<A, E, R> {
   private readonly opens: Opens<A, E, R>
   private readonly random: { nextDoubleUnsafe(): number }
   private readonly tasks = new Map<Item<A>, Task>()
+  /** What is being done after leases of items that others have. */
+  private readonly tending = new Map<Item<A>, Map<Deferred.Deferred<void>, Task>>()
   private readonly listeners = new Set<Queue.Queue<PoolEvent, Cause.Done>>()
   private readonly deadlineAlarm: Alarm
   private readonly refillAlarm: Alarm
@@ -79,12 +83,16 @@ export class Pool<A, E, R> {
       cancelOpen: (opening) => this.opens.cancel(opening),
       check: this.check,
       attempt: this.attempt,
-      both: (first, second) => first === undefined ? second : Effect.zipWith(first, second, bothSpoken),
+      both: (item, first, second) =>
+        first === undefined ? second : Effect.zipWith(first, Scope.provide(second, item.scope), bothSpoken),
       afterLease: this.afterLease,
       cleaning: this.cleaning,
       reset: this.reset,
       tend: this.tend,
-      stop: (item) => this.tasks.get(item)?.stop(),
+      stop: (item) => {
+        this.tasks.get(item)?.stop()
+        for (const task of this.tending.get(item)?.values() ?? []) task.stop()
+      },
       close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
       wake: (borrower) => this.borrowing.wake(borrower),
       deadline: (at) => {
@@ -94,7 +102,7 @@ export class Pool<A, E, R> {
       refill: this.refill,
       due: (at) => this.recycler.dueAfter(at),
       takenBack: this.takenBack,
-      interrupt: ({ fiber }) => background.later(() => fiber!.interruptUnsafe()),
+      interrupt: (fiber) => background.later(() => fiber.interruptUnsafe()),
       empty: () => {
         this.empty = true
         this.whenEmpty?.()
@@ -171,28 +179,42 @@ export class Pool<A, E, R> {
   // ---- opening
 
   private opened(opening: Opening, item: Item<A>): void {
-    if (this.warned) this.log(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
-    this.warned = false
-    const { monitor } = this.effects
-    if (monitor !== undefined) {
-      watch(this.background, monitor, item.value, item.scope, (cause) => this.state.die(item, cause))
+    const { outage } = this.state
+    // Items that end at once say nothing of the next.
+    if (this.warned && outage.shortLives === 0) {
+      this.warned = false
+      this.log(Effect.logInfo(`pool "${this.settings.name}" can open items again`))
     }
     this.state.opener.opened(opening, item)
+    const { monitor } = this.effects
+    // Not before it is the pool's: it may be dead already.
+    if (monitor !== undefined && item.status !== "closing") {
+      watch(this.background, monitor, item.value, item.scope, (cause) => this.died(item, cause))
+    }
     this.warm()
   }
 
+  private died(item: Item<A>, cause: Cause.Cause<unknown> | undefined): void {
+    // It was interrupted because the item is released.
+    if (item.status === "closing") return
+    const { outage } = this.state
+    this.state.die(item, cause)
+    if (outage.shortLives > 0 && outage.refillBlocked) this.warnOnce("loses items as soon as they are open", cause)
+  }
+
   private openFailed(cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean): void {
-    if (!told) this.warnOnce(cause)
+    if (!told) this.warnOnce("cannot open items", cause)
     if (final) this.warmFailed(cause)
   }
 
   // With items in circulation it is no news: a server that is full refuses more. Without,
   // somebody must hear of it, for waiters hear only when their time is over.
-  private warnOnce(cause: Cause.Cause<unknown>): void {
+  private warnOnce(what: string, cause: Cause.Cause<unknown> | undefined): void {
     const { closed, idle, lent } = this.state
     if (this.warned || closed || idle.size + lent > 0) return
     this.warned = true
-    this.log(Effect.logWarning(`pool "${this.settings.name}" cannot open items and goes on trying`, cause))
+    const message = `pool "${this.settings.name}" ${what} and goes on trying`
+    this.log(cause === undefined ? Effect.logWarning(message) : Effect.logWarning(message, cause))
   }
 
   // Not in this step: a logger may call back into the pool.
@@ -231,23 +253,37 @@ export class Pool<A, E, R> {
     const fiber = this.background.fork(Scope.provide(verdict, item.scope))
     const exit = fiber.pollUnsafe()
     if (exit !== undefined && Exit.isSuccess(exit)) return exit.value
+    // It ends with the item in any case: others may have the item for long, or it goes for another reason.
+    const guard = Scope.forkUnsafe(item.scope)
+    this.background.fork(Scope.addFinalizer(guard, Effect.sync(() => fiber.interruptUnsafe())))
+    fiber.addObserver(() => void Scope.closeUnsafe(guard, Exit.void))
     return Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
   }
 
   private readonly afterLease = (item: Item<A>, exit: AnyExit): Work<R> | undefined =>
     workOf(() => this.effects.onReturn?.(item.value, exit))
 
-  private readonly cleaning = (item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined): Work<R> | undefined => {
+  private readonly cleaning = (
+    item: Item<A>,
+    exit: AnyExit,
+    verdict: Work<R> | undefined,
+    ended: boolean
+  ): Work<R> | undefined => {
     const { reset } = this.effects
     const clean = (): Work<R> | undefined =>
       item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
-    const after = this.afterLease(item, exit)
-    if (verdict === undefined && after === undefined) return clean()
+    const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
+    const first = inTurn(after, verdict)
     // What is to be done first may end the item, and then there is nothing to clean.
-    return Effect.flatMap(
-      after === undefined ? verdict! : verdict === undefined ? after : Effect.andThen(after, verdict),
-      (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken)
-    )
+    return first === undefined
+      ? clean()
+      : Effect.flatMap(first, (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken))
+  }
+
+  /** What is still being done after earlier leases comes to its end. */
+  private tended(item: Item<A>): Work<R> | undefined {
+    const tending = this.tending.get(item)
+    return tending && Effect.as(Effect.forEach(Array.from(tending.keys()), (over) => Deferred.await(over)), undefined)
   }
 
   private readonly reset = (item: Item<A>, work: Work<R>): void => {
@@ -262,9 +298,18 @@ export class Pool<A, E, R> {
   }
 
   private readonly tend = (item: Item<A>, work: Work<R>): void => {
-    this.background.run(work, this.settings.resetTimeout, "onReturn", (ended) => {
-      if (Exit.isFailure(ended)) this.state.wasTended(item, ended.cause)
-    })
+    const over = Deferred.makeUnsafe<void>()
+    const tending = this.tending.get(item) ?? new Map<Deferred.Deferred<void>, Task>()
+    this.tending.set(item, tending)
+    tending.set(
+      over,
+      this.background.run(work, this.settings.resetTimeout, "onReturn", (ended) => {
+        tending.delete(over)
+        if (tending.size === 0) this.tending.delete(item)
+        if (Exit.isFailure(ended)) this.state.wasTended(item, ended.cause)
+        Deferred.doneUnsafe(over, Exit.void)
+      })
+    )
   }
 
   private readonly onBorrow = (item: Item<A>, timeout: number): Effect.Effect<void, PoolError> | undefined => {
@@ -274,30 +319,33 @@ export class Pool<A, E, R> {
 
   // ---- the pool's own life
 
-  /** Starts what a pool does by itself; ends when it is as warm as the options ask. */
-  readonly start: Effect.Effect<void, E | PoolError> = Effect.suspend(() => {
-    // The scope was closed before it was given to us.
-    if (this.state.closed) return Effect.fail(this.borrowing.error(new Closed()))
-    const { sweep } = this.effects
-    const { min, warm } = this.settings
-    const cadence = sweep === undefined
-      ? this.rules.sweeps ? Schedule.spaced(defaultCadence) : undefined
-      : Schedule.isSchedule(sweep)
-      ? sweep
-      : Schedule.spaced(sweep)
-    this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
-    this.state.lazy = warm === "lazy"
-    this.state.outage.probing = warm === "eager" && min > 0
-    if (warm !== "eager" || min === 0) {
-      this.state.pump(this.background.now())
-      return Effect.void
-    }
-    return Effect.callback<void, E | PoolError>((resume) => {
-      // Only now: this fiber may yield before it listens.
-      this.whenWarm = resume
-      this.state.pump(this.background.now())
+  /** Starts what a pool does by itself; ends when it is as warm as the options ask. `started` hears that it has begun. */
+  readonly start = (started: () => void): Effect.Effect<void, E | PoolError> =>
+    Effect.suspend(() => {
+      // The scope was closed before it was given to us.
+      if (this.state.closed) return Effect.fail(this.borrowing.error(new Closed()))
+      const { sweep } = this.effects
+      const { min, warm } = this.settings
+      const cadence = sweep === undefined
+        ? this.rules.sweeps ? Schedule.spaced(defaultCadence) : undefined
+        : Schedule.isSchedule(sweep)
+        ? sweep
+        : Schedule.spaced(sweep)
+      this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
+      this.state.lazy = warm === "lazy"
+      this.state.outage.probing = warm === "eager" && min > 0
+      if (warm !== "eager" || min === 0) {
+        this.state.pump(this.background.now())
+        started()
+        return Effect.void
+      }
+      return Effect.callback<void, E | PoolError>((resume) => {
+        // Only now: this fiber may yield before it listens.
+        this.whenWarm = resume
+        this.state.pump(this.background.now())
+        started()
+      })
     })
-  })
 
   private warm(): void {
     if (this.whenWarm === undefined || this.state.idle.size + this.state.lent < this.settings.min) return
@@ -358,24 +406,9 @@ export class Pool<A, E, R> {
   }
 
   /** One item is opened in the new way; when that works, all are, and the others go within the time given. */
-  readonly swap = (acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> => {
-    const { background, state } = this
-    const told = (event: { _tag: "Swapped" } | { _tag: "SwapFailed"; cause: Cause.Cause<unknown> }): void => {
-      if (state.listening) state.tell(event, background.now())
-    }
+  readonly swap = (acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> =>
     // One after the other: the last to be asked for is the one that stays.
-    return this.swaps.withPermit(Effect.matchCauseEffect(this.opens.try(acquire), {
-      onSuccess: (item) =>
-        Effect.sync(() => {
-          told({ _tag: "Swapped" })
-          state.supersede(item, over)
-        }),
-      onFailure: (cause) => {
-        told({ _tag: "SwapFailed", cause })
-        return Effect.failCause(cause)
-      }
-    }))
-  }
+    this.swaps.withPermit(this.opens.try(acquire, over))
 
   /** Every listener has its own buffer; a slow one loses the oldest events. */
   readonly events: Stream.Stream<PoolEvent> = Stream.unwrap(Effect.map(
@@ -410,6 +443,9 @@ const eventBuffer = 4096
 const bothSpoken = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>
   first === undefined || (second !== undefined && second.also !== "none") ? second : first
 
+const inTurn = <R>(first: Work<R> | undefined, second: Work<R> | undefined): Work<R> | undefined =>
+  first === undefined ? second : second === undefined ? first : Effect.andThen(first, second)
+
 /** What the user's function gives to do, if anything; what it throws is a failure like any other. */
 const workOf = <R>(f: () => Effect.Effect<unknown, unknown, R> | undefined): Work<R> | undefined => {
   try {
@@ -419,5 +455,3 @@ const workOf = <R>(f: () => Effect.Effect<unknown, unknown, R> | undefined): Wor
     return Effect.die(defect)
   }
 }
-
-const placeOf = ({ stack = "" }: Site): string => stack.split("\n").slice(1).join("\n")

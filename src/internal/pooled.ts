@@ -2,6 +2,7 @@
 import type * as Cause from "effect/Cause"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { Counts } from "../PoolError.ts"
 import type { Base, PoolEvent } from "../PoolEvent.ts"
@@ -72,20 +73,24 @@ export interface Shell<A, R> {
   /** Runs a verdict as far as it comes without waiting: most steps of a Schedule do not wait. */
   readonly attempt: (item: Item<A>, verdict: Work<R>) => Verdict | undefined | Work<R>
   /** One after the other. */
-  readonly both: (first: Work<R> | undefined, second: Work<R>) => Work<R>
+  readonly both: (item: Item<A>, first: Work<R> | undefined, second: Work<R>) => Work<R>
   /** What the user wants done when a lease ends; undefined when there is nothing to do. */
   readonly afterLease: (item: Item<A>, exit: Exit.Exit<unknown, unknown>) => Work<R> | undefined
-  /** That, and then a verdict that is still to come, and then the reset; undefined when there is nothing to do. */
+  /**
+   * That, if a lease has just ended, and then a verdict that is still to come, and then
+   * the reset; undefined when there is nothing to do.
+   */
   readonly cleaning: (
     item: Item<A>,
     exit: Exit.Exit<unknown, unknown>,
-    verdict: Work<R> | undefined
+    verdict: Work<R> | undefined,
+    ended: boolean
   ) => Work<R> | undefined
   /** Runs it in the background; answers with `wasReset`. */
   readonly reset: (item: Item<A>, work: Work<R>) => void
   /** Runs it in the background while others have the item; answers with `wasTended`. */
   readonly tend: (item: Item<A>, work: Work<R>) => void
-  /** Ends the check or reset that is under way; its outcome no longer matters. */
+  /** Ends what is being done to the item: a check, a reset, what follows a lease; its outcome no longer matters. */
   readonly stop: (item: Item<A>) => void
   readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
   readonly wake: (borrower: Borrower<A>) => void
@@ -99,7 +104,7 @@ export interface Shell<A, R> {
   readonly due: (at: number) => void
   readonly takenBack: (lease: Lease<A>) => void
   /** Ends what runs within the lease. */
-  readonly interrupt: (lease: Lease<A>) => void
+  readonly interrupt: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly empty: () => void
   readonly emit: (event: PoolEvent) => void
 }
@@ -124,8 +129,12 @@ export interface Pooled<A> {
   readonly live: number
   readonly lent: number
   readonly checking: number
+  /** How many items there should be, for `min` or ahead of need. */
+  readonly wanted: number
   readonly closed: boolean
   readonly suspended: boolean
+  /** Closed or suspended. */
+  readonly halted: boolean
   readonly listening: boolean
   /** No open starts but for a waiter. */
   lazy: boolean
@@ -137,6 +146,8 @@ export interface Pooled<A> {
   doom(item: Item<A>, reason: string, now: number): void
   /** An item that was just opened. */
   enter(item: Item<A>, now: number): void
+  /** All but this item go within the time given, and what is being opened. */
+  supersede(newest: Item<A>, over: number, now: number): void
   /** Something counts as closing that never was an item. */
   leaveOver(opening: Opening): void
   /** The next number for an item. */

@@ -176,12 +176,8 @@ export class Recycler<A, R> {
             this.tasks.delete(item)
             running--
             const verdict = Exit.isSuccess(exit) ? exit.value : ruleFailed
-            const spoken = state.sweeper.final(item, verdict, false, this.background.now())
-            // The closing of the pool may have taken it meanwhile.
-            if (spoken !== undefined && item.status === "swept") {
-              recycled.push({ item: item.id, reason: spoken.reason })
-            }
-            state.wasSwept(item, spoken)
+            const spoken = state.wasSwept(item, verdict)
+            if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
             startNext()
           })
         )

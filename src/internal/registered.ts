@@ -1,9 +1,14 @@
 // What stands behind a public pool, for what is built on pools: zipping several, and
-// items that report their own end.
+// items that report their own end, or know what their borrowers do.
+interface Found {
+  readonly share: unknown
+}
+
 interface Registered {
   readonly state: {
-    readonly items: { find(value: unknown, holder: undefined): unknown }
-    lose(item: unknown, reason: string): void
+    readonly items: { find(value: unknown, holder: undefined): Found | undefined }
+    readonly sharing: { seal(item: Found): void }
+    lose(item: Found, reason: string): void
   }
 }
 
@@ -18,6 +23,17 @@ export const register = (pool: object, behind: unknown): void => {
 
 /** The order in which pools were made: whoever needs several asks them in it. */
 export const serialOf = (pool: object): number => registered.get(pool)!.serial
+
+/** The item is lent so that others may have it too. */
+export const isShared = (pool: object, value: unknown): boolean =>
+  registered.get(pool)!.behind.state.items.find(value, undefined)?.share !== undefined
+
+/** Nobody else is lent a shared item until all who have it have left. */
+export const seal = (pool: object, value: unknown): void => {
+  const { state } = registered.get(pool)!.behind
+  const item = state.items.find(value, undefined)
+  if (item !== undefined) state.sharing.seal(item)
+}
 
 /** The item has ended by itself: it is recycled at once, also while it is lent. */
 export const lose = (pool: object, value: unknown, reason: string): void => {

@@ -24,13 +24,20 @@ export class Replacing<A> {
 
   /** True when the old item may stay for now. `wanted`: somebody uses it, or would now. */
   mayStay(item: Item<A>, reason: string, wanted: boolean, now: number): boolean {
-    const { closed, idle, lent, live, settings } = this.state
-    if (settings.replaceTimeout === 0 || closed || live >= settings.max) return false
-    if (!wanted && idle.size + lent > settings.min) return false
+    const { idle, lent, live, settings } = this.state
+    if (settings.replaceTimeout === 0 || live >= settings.max) return false
+    // What the rules' functions did may have been the end of it.
+    if (item.status === "closing") return false
+    if (!wanted && idle.size + lent > this.state.wanted) return false
     item.stay = { reason, until: now + settings.replaceTimeout }
     this.bare.add(item)
     this.go(now)
     return true
+  }
+
+  /** How many opens are under way that add nothing in the end. */
+  get underWay(): number {
+    return this.opening.size
   }
 
   /** Opens what is to replace, as far as may be. */
@@ -39,22 +46,25 @@ export class Replacing<A> {
       const opens = this.opens()
       if (!opens.mayRefill) return
       this.bare.delete(item)
-      this.opening.set(opens.start(now), item)
+      // One that is to go in any case is replaced when somebody needs it.
+      if (item.doom === undefined) this.opening.set(opens.start(now), item)
     }
   }
 
   replaced(opening: Opening, now: number): void {
-    const item = this.opening.get(opening)
-    if (item === undefined) return
-    this.opening.delete(opening)
-    this.state.doom(item, item.stay!.reason, now)
+    const item = this.over(opening)
+    if (item !== undefined) this.state.doom(item, item.stay!.reason, now)
   }
 
   notReplaced(opening: Opening): void {
+    const item = this.over(opening)
+    if (item !== undefined) this.bare.add(item)
+  }
+
+  private over(opening: Opening): Item<A> | undefined {
     const item = this.opening.get(opening)
-    if (item === undefined) return
     this.opening.delete(opening)
-    this.bare.add(item)
+    return item
   }
 
   /** The item is gone, replaced or not. */

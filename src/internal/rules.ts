@@ -131,9 +131,11 @@ class Compiled<A, R> implements Rules<A, R> {
       (subject.exit === undefined || subject.exit._tag === "Success")
     ) return undefined
     const pending = this.steps ? step(subject, memoOf<R>(subject), now) : undefined
-    return pending === undefined
-      ? this.verdict(subject, now, false, "return")
-      : Effect.map(pending, () => this.verdict(subject, now, false, "return"))
+    if (pending === undefined) return this.verdict(subject, now, false, "return")
+    // Of a shared item other leases may end before the steps do: what counts is how this one has.
+    const { exit } = subject
+    const returned: Subject<A> = Object.assign(Object.create(subject) as Subject<A>, { exit })
+    return Effect.map(pending, () => this.verdict(returned, now, false, "return"))
   }
 
   atSweep(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined {

@@ -14,6 +14,8 @@ export class Sharing<A> {
   /** By the number of borrowers: what takes more of them, or would if it were not full. */
   private readonly loads: Array<Set<Item<A>>> = []
   private least = 1
+  /** Leases of shared items that run. */
+  leases = 0
   /** Shared items that take no newcomer, for a waiter that needs one alone. */
   readonly draining = new Set<Item<A>>()
   private readonly concurrency: number
@@ -40,9 +42,17 @@ export class Sharing<A> {
 
   /** One more borrower has the item; the first makes it a shared one. */
   join(item: Item<A>, holder: Holder, now: number): Lease<A> {
-    const share = item.share ??= { leases: new Set(), free: [item.lease], load: 0, sealed: false, pending: undefined }
+    const share = item.share ??= {
+      leases: new Set(),
+      free: [item.lease],
+      load: 0,
+      sealed: false,
+      used: false,
+      pending: undefined
+    }
     const lease = share.free.pop() ?? new Lease(item, this.end as never)
     share.leases.add(lease)
+    this.leases++
     lease.begin(holder, now)
     this.update(item)
     return lease
@@ -52,6 +62,7 @@ export class Sharing<A> {
   leave(item: Item<A>, lease: Lease<A>, again: boolean): number {
     const share = item.share!
     share.leases.delete(lease)
+    this.leases--
     if (again) share.free.push(lease)
     this.update(item)
     return share.leases.size
@@ -61,8 +72,10 @@ export class Sharing<A> {
   over(item: Item<A>): void {
     this.draining.delete(item)
     const { share } = item
-    if (share !== undefined) this.list(item, share, 0)
+    if (share === undefined) return
+    this.list(item, share, 0)
     item.share = undefined
+    this.leases -= share.leases.size
   }
 
   /** Nobody joins those who have it, until the last of them has left. */
@@ -90,13 +103,16 @@ export class Sharing<A> {
     this.least = Math.min(this.least, load)
   }
 
-  /** So many waiters need an item alone and have none in sight. */
+  /** So many waiters need an item alone and have none in sight. Those that have drained for longest stay when some have left. */
   drain(waiters: number): void {
     const { draining } = this
-    while (draining.size > waiters) {
-      const item: Item<A> = draining.values().next().value!
-      draining.delete(item)
-      this.update(item)
+    let kept = 0
+    if (draining.size > waiters) {
+      for (const item of draining) {
+        if (kept++ < waiters) continue
+        draining.delete(item)
+        this.update(item)
+      }
     }
     while (draining.size < waiters) {
       const item = this.leastLoaded

@@ -28,7 +28,16 @@ import type * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import { Closed, type Counts, LeaseEnded, Suspended } from "../PoolError.ts"
 import { Idle } from "./idle.ts"
-import { type Borrower, type Holder, holderName, type Item, type Lease, leasesOf, type Opening } from "./item.ts"
+import {
+  type Borrower,
+  type Holder,
+  holderName,
+  type Item,
+  type Lease,
+  leasesOf,
+  type Opening,
+  type Share
+} from "./item.ts"
 import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
 import type { LeaseClock, Pooled, Settings, Shell, Size, Told, Totals, Work } from "./pooled.ts"
@@ -58,6 +67,8 @@ export class PoolState<A, R> implements Pooled<A> {
   checking = 0
   closed = false
   suspended = false
+  /** Nobody is lent anything: closed, or suspended. */
+  halted = false
   /** Somebody listens to the events. */
   listening = false
   lazy = false
@@ -75,8 +86,6 @@ export class PoolState<A, R> implements Pooled<A> {
     timeouts: 0,
     recycled: new Map<string, number>()
   }
-  /** Nobody is lent anything: closed, or suspended. */
-  private halted = false
   /** Several may have one item. */
   private readonly shares: boolean
   /** What counts as closing and never was an item: opens that were given up. */
@@ -98,7 +107,7 @@ export class PoolState<A, R> implements Pooled<A> {
     this.sharing = new Sharing<A>(settings.concurrency, this.onGiveBack)
     this.replacing = new Replacing<A>(this, () => this.opener)
     this.sweeper = new Sweeper(this, rules, this.replacing, shell.due)
-    this.opener = new Opener(this, this.queue, this.sweeper, shell, this.onGiveBack)
+    this.opener = new Opener(this, this.queue, this.sweeper, this.replacing, shell, this.onGiveBack)
   }
 
   get live(): number {
@@ -132,49 +141,70 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
-    if (this.waiters.size > 0 || this.halted) return undefined
-    for (;;) {
+    while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
       const now = this.shell.now()
       if (this.unproven(item, now)) return undefined
-      if (this.sweeper.spoiled(item, now)) {
-        this.pump(now)
-        continue
-      }
-      // A predicate may have called back into the pool.
-      if (!item.linked) continue
-      this.idle.remove(item)
-      return this.started(this.lendTo(item, holder, alone, now), now)
+      const lease = this.take(item, holder, alone, now)
+      if (lease !== undefined) return lease
     }
+    return undefined
+  }
+
+  /** A proven idle item, unless a rule speaks against it. */
+  private take(item: Item<A>, holder: Holder, alone: boolean, now: number): Lease<A> | undefined {
+    if (this.sweeper.spoiled(item, now)) {
+      this.pump(now)
+      return undefined
+    }
+    // A predicate may have called back into the pool.
+    if (!item.linked || this.halted) return undefined
+    this.idle.remove(item)
+    return this.started(this.lendTo(item, holder, alone, now), now)
   }
 
   private lendShared(holder: Holder): Lease<A> | undefined {
     const now = this.shell.now()
     const item = this.roomy(now)
-    if (item === undefined) return undefined
+    if (item === undefined || !this.mayShare) return undefined
     return this.started(this.joinTo(item, holder, now), now)
+  }
+
+  /** Not while there are too many since `max` was made smaller: these go only when nobody has them. */
+  private get mayShare(): boolean {
+    return !this.halted && this.lent <= this.settings.max
   }
 
   private started(lease: Lease<A>, now: number): Lease<A> {
     lease.taken = true
     this.clock?.started(lease)
     if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited: 0 }, now)
-    if (this.settings.targetUtilization < 1 || this.settings.minIdle > 0) this.pump(now)
+    if (this.lazy || this.settings.targetUtilization < 1 || this.settings.minIdle > 0) {
+      this.lazy = false
+      this.pump(now)
+    }
     return lease
   }
 
   /** An item that needs no check, at once or not at all. */
   lendIfAvailable(holder: Holder): Lease<A> | undefined {
-    const lease = this.lend(holder, false)
-    if (lease !== undefined || this.waiters.size > 0 || this.halted) return lease
-    // The one whose turn it is needs a check; the one that was used last may need none.
-    const { next, warmest } = this.idle
-    const now = this.shell.now()
-    if (warmest === undefined || this.unproven(warmest, now)) return this.shares ? this.lendShared(holder) : undefined
-    if (warmest === next || this.sweeper.spoiled(warmest, now) || !warmest.linked) return undefined
-    this.idle.remove(warmest)
-    return this.started(this.lendTo(warmest, holder, false, now), now)
+    let lease = this.lend(holder, false)
+    // The one whose turn it is needs a check; another may need none.
+    while (lease === undefined && this.waiters.size === 0 && !this.halted) {
+      const now = this.shell.now()
+      const item = this.proven(now)
+      if (item === undefined) return this.shares ? this.lendShared(holder) : undefined
+      lease = this.take(item, holder, false, now)
+    }
+    return lease
+  }
+
+  /** The warmest that needs no check: mostly the warmest of all, if any. */
+  private proven(now: number): Item<A> | undefined {
+    let item = this.idle.warmest
+    while (item !== undefined && this.unproven(item, now)) item = item.colder
+    return item
   }
 
   /** The borrower is gone, whatever it waits for or was given. */
@@ -188,8 +218,14 @@ export class PoolState<A, R> implements Pooled<A> {
     // It was lent and nobody saw it: not a use, and nothing to reset.
     if (!lease.active) return
     this.totals.borrowed--
-    lease.active = false
-    if (!this.stillShared(lease)) this.settle(lease.item, now, false)
+    lease.over()
+    const { item } = lease
+    const { share } = item
+    if (!this.stillShared(lease)) {
+      // What was to be done after the leases of others was put off until now.
+      if (share?.used === true) this.clean(item, item.exit!, share.pending as Work<R> | undefined, false, now)
+      else this.settle(item, now, false)
+    }
     this.pump(now)
   }
 
@@ -233,50 +269,59 @@ export class PoolState<A, R> implements Pooled<A> {
     const { item } = lease
     const { rules } = this.sweeper
     const now = this.shell.now()
-    lease.active = false
+    lease.over()
     this.clock?.over(lease)
     item.idleSince = now
     item.uses++
     item.exit = exit
-    this.outage.shortLives = 0
+    this.outage.proved(item.id)
     this.totals.returned++
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - lease.since }, now)
     let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
       // Asked of a doomed item too: the verdict may take others with it.
       let verdict: Verdict | undefined | Work<R> = rules.atReturn(item, now)
-      if (verdict !== undefined && !isVerdict(verdict)) verdict = this.shell.attempt(item, verdict)
+      // One after the other: what another lease left to be waited for comes first.
+      if (verdict !== undefined && !isVerdict(verdict) && item.share?.pending === undefined) {
+        verdict = this.shell.attempt(item, verdict)
+      }
       if (verdict === undefined || isVerdict(verdict)) this.condemn(item, verdict, now)
       else pending = verdict
+      // What the rules' functions did may have been the end of the item.
+      if (item.status === "closing") return
     }
-    if (this.shares && item.share !== undefined) {
-      pending = this.left(lease, pending, exit)
-      if (item.share !== undefined) {
-        if (this.busy) this.pump(now)
-        return
-      }
-    }
+    if (item.share !== undefined) pending = this.putOff(item, item.share, pending)
+    if (this.stillShared(lease)) this.tend(item, exit)
+    else this.clean(item, exit, pending, true, now)
+    if (this.busy) this.pump(now)
+  }
+
+  /** What has still to be asked is put off until the last borrower has left. */
+  private putOff(item: Item<A>, share: Share<A>, verdict: Work<R> | undefined): Work<R> | undefined {
+    share.used = true
+    const before = share.pending as Work<R> | undefined
+    const all = verdict === undefined ? before : this.shell.both(item, before, verdict)
+    share.pending = all
+    return all
+  }
+
+  /** What is to be done after each lease, while others have the item. */
+  private tend(item: Item<A>, exit: AnyExit): void {
+    const work = this.settings.tends ? this.shell.afterLease(item, exit) : undefined
+    // What the user's function did may have been the end of the item.
+    if (work !== undefined && item.status === "lent") this.shell.tend(item, work)
+  }
+
+  /** Nobody has the item: what is to be done after its leases, and then it is free. `ended`: one has just ended. */
+  private clean(item: Item<A>, exit: AnyExit, pending: Work<R> | undefined, ended: boolean, now: number): void {
     if (item.doom === undefined ? pending !== undefined || this.settings.resets : this.settings.tends) {
       item.status = "resetting"
-      const work = this.shell.cleaning(item, exit, pending)
+      const work = this.shell.cleaning(item, exit, pending, ended)
       // What the user's function did may have been the end of the item.
       if (item.status !== "resetting") return
       if (work !== undefined) return this.shell.reset(item, work)
     }
     this.settle(item, now, false)
-    if (this.busy) this.pump(now)
-  }
-
-  /** One of several borrowers has left. What has still to be asked is put off until the last one has. */
-  private left(lease: Lease<A>, verdict: Work<R> | undefined, exit: AnyExit): Work<R> | undefined {
-    const { item } = lease
-    const share = item.share!
-    const before = share.pending as Work<R> | undefined
-    share.pending = verdict === undefined ? before : this.shell.both(before, verdict)
-    if (!this.stillShared(lease)) return share.pending as Work<R> | undefined
-    const work = this.settings.tends ? this.shell.afterLease(item, exit) : undefined
-    if (work !== undefined) this.shell.tend(item, work)
-    return undefined
   }
 
   /** True when others have the item still. */
@@ -292,18 +337,23 @@ export class PoolState<A, R> implements Pooled<A> {
   private settle(item: Item<A>, now: number, proven: boolean): void {
     this.lent--
     if (item.doom !== undefined) return this.recycle(item, item.doom, now)
-    if (this.idle.size + this.lent + this.openings.size >= this.settings.max) return this.recycle(item, "resized", now)
-    if (this.opener.sacrifices) {
-      this.opener.trial!.made = true
-      return this.recycle(item, "swapped", now)
-    }
+    // What is here goes before what is only being opened, and may never come.
+    if (this.idle.size + this.lent >= this.settings.max) return this.recycle(item, "resized", now)
+    if (this.opener.sacrifices) return this.recycle(item, "swapped", now)
     // An item must not keep what its last borrower made of it.
     if (item.exit !== undefined && Exit.isSuccess(item.exit)) item.exit = Exit.void
-    const { head } = this.waiters
-    if (head === undefined || this.halted) return this.store(item, now)
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
-    const objection = item.status === "fresh" ? undefined : this.sweeper.objection(item, now)
-    if (objection !== undefined) this.recycle(item, objection, now)
+    if (this.waiters.size > 0 && item.status !== "fresh") {
+      // A predicate may call back into the pool: until it has spoken the item counts as lent.
+      this.lent++
+      const objection = this.sweeper.objection(item, now)
+      if (item.status === "closing") return
+      this.lent--
+      const reason = item.doom ?? objection
+      if (reason !== undefined) return this.recycle(item, reason, now)
+    }
+    const { head } = this.waiters
+    if (head === undefined || this.halted) this.store(item, now)
     else if (!proven && this.unproven(item, now)) this.startCheck(item)
     else this.handOver(item, head, now)
   }
@@ -320,7 +370,12 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
     this.waiters.leave(borrower)
-    borrower.lease = this.lendTo(item, borrower.holder, borrower.alone, now)
+    this.hand(this.lendTo(item, borrower.holder, borrower.alone, now), borrower)
+  }
+
+  private hand(lease: Lease<A>, borrower: Borrower<A>): void {
+    borrower.lease = lease
+    lease.handed = borrower
     this.shell.wake(borrower)
   }
 
@@ -331,13 +386,16 @@ export class PoolState<A, R> implements Pooled<A> {
    */
   begin(borrower: Borrower<A>): Lease<A> | undefined {
     const lease = borrower.lease!
+    const now = this.shell.now()
     if (lease.active) {
       borrower.begun = lease.taken = true
+      lease.handed = undefined
+      // A group has waited for its last item.
+      lease.since = now
       this.clock?.started(lease)
-      if (this.listening) this.tellBorrowed(lease, borrower.since)
+      if (this.listening) this.tellBorrowed(lease, borrower.since, now)
       return lease
     }
-    const now = this.shell.now()
     if (this.closed) {
       borrower.begun = true
       if (this.listening) this.queue.tell("Closed", borrower, now)
@@ -371,13 +429,16 @@ export class PoolState<A, R> implements Pooled<A> {
     if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause }, now)
   }
 
-  /** A sweep's look at an item has ended. */
-  wasSwept(item: Item<A>, verdict: Verdict | undefined): void {
-    if (item.status !== "swept") return
+  /** A sweep's look at an item has ended; what it came to. */
+  wasSwept(item: Item<A>, spoken: Verdict | undefined): Verdict | undefined {
+    // The closing of the pool may have taken it meanwhile.
+    if (item.status !== "swept") return undefined
     const now = this.shell.now()
-    this.condemn(item, verdict, now)
+    const verdict = this.sweeper.final(item, spoken, false, now)
+    this.sentence(item, verdict, now)
     this.settle(item, now, false)
     this.pump(now)
+    return verdict
   }
 
   /** The check before a lease has ended. */
@@ -427,7 +488,10 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   private condemn(item: Item<A>, spoken: Verdict | undefined, now: number): void {
-    const verdict = this.sweeper.final(item, spoken, true, now)
+    this.sentence(item, this.sweeper.final(item, spoken, true, now), now)
+  }
+
+  private sentence(item: Item<A>, verdict: Verdict | undefined, now: number): void {
     if (verdict === undefined) return
     item.doom ??= verdict.reason
     this.sharing.update(item)
@@ -457,8 +521,6 @@ export class PoolState<A, R> implements Pooled<A> {
     this.sharing.over(item)
     this.sweeper.forget(item)
     this.items.remove(item)
-    // A scope that was dropped is found by this, which must not keep the item then.
-    item.lease.release = undefined
   }
 
   /** What was closing is released, or abandoned. */
@@ -492,12 +554,25 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   /** The item has ended by itself: it is recycled at once, also under its borrowers. */
-  lose(item: Item<A>, reason: string): void {
+  lose(item: Item<A>, reason: string, cause?: Cause.Cause<unknown>): void {
     if (item.status === "closing") return
     const now = this.shell.now()
-    if (item.status === "idle") this.out(item, reason, now)
-    else this.seize(item, reason, now)
+    if (item.status === "idle") {
+      this.out(item, reason, now)
+    } else {
+      if (this.unseen(item, now)) {
+        this.outage.wasted(item.id)
+        this.opener.holdAll(cause)
+      }
+      this.seize(item, reason, now)
+    }
     this.pump(now)
+  }
+
+  /** It was opened for a borrower that has not even had its turn yet. */
+  private unseen(item: Item<A>, now: number): boolean {
+    return item.status === "lent" && item.uses === 0 && now - item.openedAt < shortLife &&
+      Array.from(leasesOf(item)).every(({ taken }) => !taken)
   }
 
   /** Every item, or only the idle ones: now, or each at a moment of its own within the time given. */
@@ -510,12 +585,10 @@ export class PoolState<A, R> implements Pooled<A> {
     this.pump(now)
   }
 
-  /** All but this item go, and what is being opened. */
-  supersede(newest: Item<A>, over: number): void {
-    const now = this.shell.now()
+  supersede(newest: Item<A>, over: number, now: number): void {
+    if (this.listening) this.tell({ _tag: "Swapped" }, now)
     for (const opening of this.openings) opening.doom ??= "swapped"
     this.retire(this.items.all().filter((item) => item !== newest), "swapped", over, now)
-    this.pump(now)
   }
 
   private retire(items: ReadonlyArray<Item<A>>, reason: string, over: number, now: number): void {
@@ -529,8 +602,9 @@ export class PoolState<A, R> implements Pooled<A> {
     this.idle.remove(item)
     // Nobody had the time to use it. A limit as short as that, or a server that ends
     // what it is sent, must not make opens run wild.
-    if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.shortLives = 0
-    else if (++this.outage.shortLives > this.settings.min + this.settings.minIdle) this.opener.holdRefill()
+    const { min, minIdle } = this.settings
+    if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.proved(item.id)
+    else if (this.outage.wasted(item.id) > min + minIdle) this.opener.holdRefill()
     this.recycle(item, reason, now)
   }
 
@@ -548,19 +622,17 @@ export class PoolState<A, R> implements Pooled<A> {
    * comes back; otherwise the item is closed under the borrower.
    */
   endLease(lease: Lease<A>, reason: "maxLease" | "leaked"): void {
-    if (!lease.active) return
     const { item } = lease
     const now = this.shell.now()
     this.tellEnded(lease, reason, undefined, now)
     item.doom ??= reason
     this.sharing.update(item)
     if (lease.fiber === undefined) this.cutOff(lease)
-    else this.shell.interrupt(lease)
+    else this.shell.interrupt(lease.fiber)
   }
 
   /** The lease is over, whatever its borrower does; so is the item, once nobody else has it. */
   cutOff(lease: Lease<A>): void {
-    if (!lease.active) return
     const { item } = lease
     const now = this.shell.now()
     if (item.share !== undefined && item.share.leases.size > 1) {
@@ -574,12 +646,13 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** The item reports its own death: its borrowers hear of it. */
   die(item: Item<A>, cause: Cause.Cause<unknown> | undefined): void {
-    if (item.status === "closing") return
     const now = this.shell.now()
-    const leases = Array.from(leasesOf(item)).filter((lease) => lease.taken)
-    for (const lease of leases) this.tellEnded(lease, "died", cause, now)
-    this.lose(item, "died")
-    for (const lease of leases) if (lease.fiber !== undefined) this.shell.interrupt(lease)
+    for (const lease of leasesOf(item)) {
+      if (!lease.taken || lease.ended !== undefined) continue
+      this.tellEnded(lease, "died", cause, now)
+      if (lease.fiber !== undefined) this.shell.interrupt(lease.fiber)
+    }
+    this.lose(item, "died", cause)
   }
 
   private tellEnded(
@@ -603,7 +676,7 @@ export class PoolState<A, R> implements Pooled<A> {
     const [lease, ...others] = leasesOf(item)
     if (!lease!.taken || others.length > 0) return undefined
     const now = this.shell.now()
-    lease!.active = false
+    lease!.over()
     this.clock?.over(lease!)
     this.totals.returned++
     this.totals.detached++
@@ -631,6 +704,10 @@ export class PoolState<A, R> implements Pooled<A> {
     const now = this.shell.now()
     this.suspended = this.halted = false
     if (this.listening) this.tell({ _tag: "Resumed" }, now)
+    // Items came back meanwhile: also those whom an open or a check is for need not wait for it.
+    const { idle, waiters } = this
+    let left = waiters.size
+    while (left > 0 && waiters.size > 0 && idle.size > 0 && !this.halted) if (this.serveNext(now)) left--
     this.pump(now)
   }
 
@@ -642,8 +719,13 @@ export class PoolState<A, R> implements Pooled<A> {
     Object.assign(settings, size)
     idle.fit()
     if (this.listening) this.tell({ _tag: "Resized", ...size }, now)
-    const above = Math.max(this.live - this.closing - size.max, idle.size - size.maxIdle)
-    for (let left = above; left > 0 && idle.coldest !== undefined; left--) this.out(idle.coldest, "resized", now)
+    const above = Math.max(idle.size + this.lent - size.max, idle.size - size.maxIdle)
+    for (let left = above; left > 0 && idle.coldest !== undefined; left--) {
+      const { coldest } = idle
+      idle.remove(coldest)
+      this.recycle(coldest, "resized", now)
+    }
+    this.queue.refuseGroups(size.max, now)
     this.sweeper.unspare(now)
     this.pump(now)
   }
@@ -654,7 +736,6 @@ export class PoolState<A, R> implements Pooled<A> {
   close(): void {
     const now = this.shell.now()
     this.closed = this.halted = true
-    this.opener.trial = undefined
     if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
     this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
     for (const opening of this.openings) {
@@ -694,16 +775,21 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   private takeFrom(lease: Lease<A>, now: number): void {
-    lease.active = false
+    // A rule that is asked as the lease ends may be what ends the item.
+    if (!lease.active) return
+    const by = holderName(lease)
+    const { handed } = lease
+    lease.over()
     // Its borrower has not heard of it yet.
     if (!lease.taken) {
       this.totals.borrowed--
+      // One of a group must not wait for the others before it asks for another item.
+      if (handed!.group > 1) this.shell.wake(handed!)
       return
     }
     this.clock?.over(lease)
     this.totals.takenBack++
-    const held = now - lease.since
-    if (this.listening) this.tell({ _tag: "TakenBack", item: lease.item.id, held, by: holderName(lease) }, now)
+    if (this.listening) this.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)
   }
 
   private quiesce(): void {
@@ -714,20 +800,31 @@ export class PoolState<A, R> implements Pooled<A> {
 
   // ---- what keeps the promises
 
-  /** How many items there should be, for `min` or ahead of need. */
-  private get wanted(): number {
+  get wanted(): number {
     const { concurrency, max, min, minIdle, targetUtilization } = this.settings
     if (targetUtilization === 1 && minIdle === 0) return min
-    const used = this.leases + this.waiters.size
-    const ahead = targetUtilization === 1 ? 0 : Math.ceil(used / (concurrency * targetUtilization))
+    const ahead = targetUtilization === 1 ? 0 : Math.ceil(this.used / (concurrency * targetUtilization) - rounding)
     return Math.min(max, Math.max(min, ahead, minIdle === 0 ? 0 : this.lent + minIdle))
+  }
+
+  /** The places that are taken or waited for: a lease that shares with nobody takes all of its item. */
+  private get used(): number {
+    const { sharing, waiters } = this
+    const alone = this.leases - sharing.leases + waiters.alone
+    return alone * this.settings.concurrency + sharing.leases + waiters.size - waiters.alone
+  }
+
+  /** How many items there are or will be, when those that are replaced have gone. */
+  private get kept(): number {
+    return this.idle.size + this.lent + this.openings.size - this.replacing.underWay
   }
 
   /** Something may be to do for a waiter or for `min`. */
   private get busy(): boolean {
     const { waiters } = this
-    return waiters.bare !== undefined || (this.shares && waiters.size > 0) ||
-      this.idle.size + this.lent + this.openings.size < this.wanted
+    // What drains may do so for a waiter that has just been served.
+    const shared = this.shares && (waiters.size > 0 || this.sharing.draining.size > 0)
+    return waiters.bare !== undefined || shared || this.kept < this.wanted
   }
 
   pump(now: number): void {
@@ -735,39 +832,56 @@ export class PoolState<A, R> implements Pooled<A> {
     const { idle, opener, waiters } = this
     opener.startTrial(now)
     if (this.suspended) return
-    while (waiters.bare !== undefined && idle.size > 0) {
-      const item = idle.next!
-      if (this.sweeper.spoiled(item, now) || !item.linked) continue
-      idle.remove(item)
-      if (this.unproven(item, now)) this.startCheck(item)
-      else this.handOver(item, waiters.head!, now)
-    }
+    // Also for one with an open under way for it: that may take long, and what is here does not.
+    while (waiters.size > this.checking && idle.size > 0 && !this.halted) this.serveNext(now)
     if (this.shares) this.pumpShared(now)
     else while (waiters.bare !== undefined && opener.mayOpen) opener.start(now)
     this.replacing.go(now)
-    while (idle.size + this.lent + this.openings.size < this.wanted && opener.mayRefill) opener.start(now)
+    while (this.kept < this.wanted && opener.mayRefill) opener.start(now)
+  }
+
+  /** An idle item goes to a waiter, or into the check before that. */
+  private serveNext(now: number): boolean {
+    const { idle, waiters } = this
+    const item = idle.next!
+    // A predicate may have called back into the pool.
+    if (this.sweeper.spoiled(item, now) || !item.linked || waiters.head === undefined || this.halted) return false
+    idle.remove(item)
+    if (this.unproven(item, now)) this.startCheck(item)
+    else this.handOver(item, waiters.head, now)
+    return true
   }
 
   private pumpShared(now: number): void {
     const { opener, sharing, waiters } = this
     do {
-      // An item for one alone is better opened than taken from those who share it.
-      while (waiters.bare?.alone === true && opener.mayOpen) opener.start(now)
-      sharing.drain(waiters.bareAlone)
+      this.drain()
       for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
         const borrower = this.firstSharer()
         waiters.leave(borrower)
-        borrower.lease = this.joinTo(item, borrower.holder, now)
-        this.shell.wake(borrower)
-        sharing.drain(waiters.bareAlone)
+        this.hand(this.joinTo(item, borrower.holder, now), borrower)
+        this.drain()
       }
-      while (waiters.bare !== undefined && this.supplies < this.needed && opener.mayOpen) opener.start(now)
-      sharing.drain(waiters.bareAlone)
-    } while (sharing.room !== undefined && waiters.size > waiters.alone)
+      while (waiters.bare !== undefined && waiters.supplied < this.needed && opener.mayOpen) opener.start(now)
+      this.drain()
+    } while (sharing.room !== undefined && this.sharers)
+  }
+
+  /** An item for one alone is better opened than taken from those who share it, and never kept from one who came before. */
+  private drain(): void {
+    const { opener, sharing, waiters } = this
+    sharing.drain(waiters.head?.alone === true && !opener.mayOpen ? waiters.bareAlone : 0)
   }
 
   private roomFor(now: number): Item<A> | undefined {
-    return this.waiters.size > this.waiters.alone ? this.roomy(now) : undefined
+    const item = this.sharers ? this.roomy(now) : undefined
+    // A predicate may have called back into the pool.
+    return this.sharers ? item : undefined
+  }
+
+  /** Somebody waits who would share an item. */
+  private get sharers(): boolean {
+    return this.waiters.size > this.waiters.alone && this.mayShare
   }
 
   /** Those who share may pass those who do not: for these, items are opened or drained, so they are few. */
@@ -777,18 +891,13 @@ export class PoolState<A, R> implements Pooled<A> {
     return borrower
   }
 
-  /** Items on their way, and how many are needed: one serves several who share. */
-  private get supplies(): number {
-    return this.openings.size + this.checking
-  }
-
+  /** How many items on their way the waiters need: one serves several who share. */
   private get needed(): number {
     const { alone, size } = this.waiters
     return alone + Math.ceil((size - alone) / this.settings.concurrency)
   }
 
-  private tellBorrowed({ item }: Lease<A>, since: number): void {
-    const now = this.shell.now()
+  private tellBorrowed({ item }: Lease<A>, since: number, now: number): void {
     this.tell({ _tag: "Borrowed", item: item.id, waited: now - since }, now)
   }
 
@@ -799,5 +908,8 @@ export class PoolState<A, R> implements Pooled<A> {
 
 // Milliseconds. An item that a rule ends before is refilled with the delay of a failed open.
 const shortLife = 1000
+
+// What a division may be off by must not open one more.
+const rounding = 1e-9
 
 const isVerdict = (value: object): value is Verdict => "also" in value

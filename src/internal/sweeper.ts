@@ -1,6 +1,6 @@
 // The rules at work on idle items: at lend, at their deadlines, and in sweeps.
 import { Heap } from "./heap.ts"
-import type { Item, Opening } from "./item.ts"
+import type { Item } from "./item.ts"
 import type { Pooled } from "./pooled.ts"
 import type { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
@@ -36,8 +36,8 @@ export class Sweeper<A, R> {
 
   /** No more than `min` are open: the idle rules are silent. */
   get spare(): boolean {
-    const { idle, lent, settings } = this.state
-    return idle.size + lent <= settings.min || idle.size <= settings.minIdle
+    const { idle, lent, settings: { min, minIdle } } = this.state
+    return idle.size + lent <= min || (minIdle > 0 && idle.size <= minIdle)
   }
 
   /** What a verdict comes to: an item that is only old may stay for a while. `wanted`: somebody would have it now. */
@@ -47,6 +47,8 @@ export class Sweeper<A, R> {
     if (stay !== undefined) return now > stay.until ? old(stay.reason) : undefined
     const spoken = verdict ?? (retirement !== undefined && now > retirement.at ? old(retirement.reason) : undefined)
     if (spoken === undefined || !this.replacing.mayStay(item, spoken.reason, wanted, now)) return spoken
+    // Its place in the heap is by the time that it had.
+    this.due.remove(item)
     item.dueAt = item.stay!.until
     if (item.status === "idle") this.schedule(item, now)
     return undefined
@@ -71,23 +73,23 @@ export class Sweeper<A, R> {
     return this.final(item, this.rules.atLend(item, now, true), true, now)?.reason
   }
 
-  /** Each of these goes at a moment of its own within the time given, the oldest first. */
+  /**
+   * Each of these goes at a moment of its own within the time given, the oldest first.
+   * Of two such orders the sooner counts.
+   */
   retire(items: ReadonlyArray<Item<A>>, reason: string, over: number, now: number, random: () => number): void {
-    for (const [index, item] of items.entries()) {
-      const at = now + over * (index + random()) / items.length
+    const oldestFirst = items.toSorted((one, other) => one.openedAt - other.openedAt || one.id - other.id)
+    // An item goes strictly after its time, hence the millisecond less.
+    const span = Math.max(0, over - 1)
+    for (const [index, item] of oldestFirst.entries()) {
+      const at = now + span * (index + random()) / items.length
+      if (item.retirement !== undefined && item.retirement.at <= at) continue
       item.retirement = { reason, at }
+      // Its place in the heap is by the time that it had.
+      this.due.remove(item)
       item.dueAt = Math.min(item.dueAt, at)
       if (item.status === "idle") this.schedule(item, now)
     }
-  }
-
-  /** Another item is open in the place of one that stayed. */
-  replaced(opening: Opening, now: number): void {
-    this.replacing.replaced(opening, now)
-  }
-
-  notReplaced(opening: Opening): void {
-    this.replacing.notReplaced(opening)
   }
 
   /** The item was opened. */

@@ -35,29 +35,27 @@ export class Waiters<W extends Waiter, S extends Supply> {
   private tail: W | undefined = undefined
 
   push(waiter: W): void {
-    this.enter(waiter)
-    waiter.ahead = this.tail
-    if (this.tail === undefined) this.head = waiter
-    else this.tail.behind = waiter
-    this.tail = waiter
-    this.bare ??= waiter
-    if (this.spare.size > 0) this.promise(this.takeSpare())
+    this.insert(waiter, undefined)
   }
 
-  /** Back to the head of the queue: it was served in vain. */
-  unshift(waiter: W): void {
-    const first = this.head
+  /** Back to its place, before `next`, or last when there is none: it was served in vain. */
+  insert(waiter: W, next: W | undefined): void {
     this.enter(waiter)
-    waiter.behind = first
-    if (first === undefined) this.tail = waiter
-    else first.ahead = waiter
-    this.head = waiter
-    if (this.bare === first) {
+    const ahead = (next === undefined ? this.tail : next.ahead) as W | undefined
+    waiter.ahead = ahead
+    waiter.behind = next
+    if (ahead === undefined) this.head = waiter
+    else ahead.behind = waiter
+    if (next === undefined) this.tail = waiter
+    else next.ahead = waiter
+    // All others have one then.
+    if (this.spare.size > 0) return this.give(waiter, this.takeSpare())
+    if (this.bare === next) {
       this.bare = waiter
-      if (this.spare.size > 0) this.promise(this.takeSpare())
       return
     }
-    // The first has a supply: the last that has one gives it up.
+    if (next?.supply === undefined) return
+    // Those behind it have supplies: the last that has one gives it up.
     const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
     this.give(waiter, this.strip(last)!)
     this.bare = last

@@ -1,115 +1,85 @@
 /** The borrowers of a model run: how each borrows, holds and gives back, and what each may see. */
-import { Cause, Effect, Exit, Fiber, Scope } from "effect"
+import { Effect, Exit, Fiber, Option, Scope } from "effect"
 import type { PoolError, QueuePool } from "effect-queuepool"
 import type { Lease } from "../../src/internal/item.ts"
-import { idleOf, type Inside, itemsOf, leasesIn, waitersOf } from "./modelInside.ts"
-import { type End, type Kind, limits, type Plan, type Rule } from "./modelPlan.ts"
+import type { Control } from "./modelControl.ts"
+import { type Inside, itemsOf, leasesIn, unservedOf, waitersOf } from "./modelInside.ts"
+import { type Broken, exitOf, Loan, reasonOf, speaks } from "./modelLoan.ts"
+import { checkLend, checkNothing, checkReturn, lookBefore } from "./modelOrder.ts"
+import { type End, type Kind, limits, type Mode, type Plan, strictly } from "./modelPlan.ts"
 import type { Entry, ModelSource, Refused } from "./modelSource.ts"
 import type { World } from "./world.ts"
 
 type Pool = QueuePool.QueuePool<unknown, Refused>
-
-export class Broken {
-  readonly _tag = "Broken"
-  readonly lost: boolean
-  constructor(lost: boolean) {
-    this.lost = lost
-  }
-}
-
-export class Loan {
-  readonly id: number
-  readonly kind: Kind
-  readonly askedAt: number
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  scope: Scope.Closeable | undefined = undefined
-  entry: Entry | undefined = undefined
-  /** How many waited without a supply when it came. */
-  bare = 0
-  interrupted = false
-  /** Ends the lease. */
-  resume: ((exit: Exit.Exit<void, Broken>) => void) | undefined = undefined
-  exit: Exit.Exit<unknown, unknown> | undefined = undefined
-  over = false
-
-  constructor(id: number, kind: Kind, askedAt: number) {
-    this.id = id
-    this.kind = kind
-    this.askedAt = askedAt
-  }
-}
-
-const exitOf = (end: End): Exit.Exit<void, Broken> => {
-  switch (end) {
-    case "ok":
-      return Exit.void
-    case "die":
-      return Exit.die("broken lease")
-    case "interrupt":
-      return Exit.interrupt(0)
-    default:
-      return Exit.fail(new Broken(end === "lost"))
-  }
-}
-
-export const isLost = (cause: Cause.Cause<unknown>): boolean => {
-  const error = Cause.squash(cause)
-  return error instanceof Broken && error.lost
-}
-
-/** Why a lease that ended so ends the item, by the rules that read exits. */
-const speaks = (rule: Rule, entry: Entry, exit: Exit.Exit<unknown, unknown>): string | undefined => {
-  if (rule === "uses" && entry.leases >= limits.uses) return rule
-  if (Exit.isSuccess(exit)) return undefined
-  const cut = Cause.hasInterruptsOnly(exit.cause)
-  if ((rule === "failed" && !cut) || (rule === "interrupted" && cut)) return rule
-  return (rule === "lost" || rule === "lostOlder") && !cut && isLost(exit.cause) ? rule : undefined
-}
+type Failure = Broken | Refused | PoolError.PoolError
 
 export class Borrowers {
   readonly loans: Array<Loan> = []
   /** Since the pool began to close: who may still begin a lease. */
   private lastLeases: Set<number> | undefined = undefined
+  /** For which borrower a fiber works. */
+  private readonly workers = new Map<number, Loan>()
+  private readonly strict: boolean
   private readonly pool: Pool
   private readonly inside: Inside
   private readonly plan: Plan
   private readonly world: World
   private readonly source: ModelSource
+  private readonly control: Control
 
-  constructor(pool: Pool, inside: Inside, plan: Plan, world: World, source: ModelSource) {
+  constructor(pool: Pool, inside: Inside, plan: Plan, world: World, source: ModelSource, control: Control) {
+    this.strict = strictly(plan)
     this.pool = pool
     this.inside = inside
     this.plan = plan
     this.world = world
     this.source = source
+    this.control = control
   }
+
+  /** The borrower that a fiber works for, by number. */
+  readonly who = (fiber: number): number => this.workers.get(fiber)?.id ?? -fiber
+
+  /** Whether it asked for an item for itself. */
+  readonly alone = (fiber: number): boolean => this.workers.get(fiber)?.alone === true
 
   /** The pool lends no more: who has an item now is the last. */
   noMore(): void {
-    this.lastLeases ??= new Set(leasesIn(this.inside).map(({ by }) => by))
+    this.lastLeases ??= new Set(leasesIn(this.inside).map(({ by }) => this.who(by)))
   }
 
   get leased(): Array<Loan> {
-    return this.loans.filter((loan) => loan.entry !== undefined && !loan.over)
+    return this.loans.filter((loan) => loan.begun && !loan.over)
   }
 
   get unended(): Array<Loan> {
     return this.loans.filter((loan) => !loan.over)
   }
 
-  borrow(kind: Kind): Loan {
-    const { plan, pool, world } = this
-    const loan = new Loan(this.loans.length + 1, kind, world.now)
+  /** How many borrows the events must tell the end of. */
+  get asked(): number {
+    return this.loans.reduce((sum, loan) => sum + (loan.untold ? 0 : loan.count), 0)
+  }
+
+  borrow(kind: Kind, mode?: Mode): Loan {
+    const { inside, plan, world } = this
+    const loan = new Loan(this.loans.length + 1, kind, mode, world.now)
     this.loans.push(loan)
-    const waiting = this.inside.state.waiters.size
     loan.bare = this.bare()
-    const idle = idleOf(this.inside)
-    loan.fiber = world.fork(this.program(loan, pool))
-    this.checkIdleOrder(loan, idle, waiting)
-    if (plan.maxOps >= 2048 && this.bare() > Math.max(loan.bare, plan.maxWaiters)) {
-      world.fail("maxWaiters", `${this.bare()} wait without a supply, maxWaiters is ${plan.maxWaiters}`)
-    }
+    // A fiber that yields asks later, and there may be room by then.
+    loan.tooMany = this.strict && loan.count > inside.state.settings.max
+    const before = lookBefore(inside, plan, world)
+    loan.fiber = world.fork(this.program(loan))
+    this.workers.set(loan.fiber.id, loan)
     loan.fiber.addObserver((exit) => this.ended(loan, exit))
+    if (this.strict) {
+      if (loan.begun) checkLend(inside, plan, world, loan, before)
+      if (loan.foundNothing) checkNothing(inside, plan, world, before)
+      const unserved = unservedOf(inside)
+      if (unserved > Math.max(before.unserved, plan.maxWaiters)) {
+        world.fail("maxWaiters", `${unserved} wait and nothing is under way, maxWaiters is ${plan.maxWaiters}`)
+      }
+    }
     return loan
   }
 
@@ -117,83 +87,144 @@ export class Borrowers {
     return waitersOf(this.inside).filter((waiter) => waiter.supply === undefined).length
   }
 
-  private program(loan: Loan, pool: Pool): Effect.Effect<unknown, unknown> {
+  private program(loan: Loan): Effect.Effect<unknown, unknown> {
     const hold = Effect.callback<void, Broken>((resume) => {
       loan.resume = resume
     })
-    const lease = Effect.onExit(
-      Effect.suspend(() => this.begin(loan) ? hold : Effect.void),
-      (exit) => Effect.sync(() => this.finish(loan, exit))
-    )
-    switch (loan.kind) {
-      case "use":
-        return pool.use(() => lease)
-      case "masked":
-        return Effect.uninterruptible(pool.use(() => lease))
-      case "sync":
-        return pool.use(() => Effect.sync(() => void (this.begin(loan) && this.finish(loan, Exit.void))))
-      case "scoped":
-        return Effect.scoped(Effect.flatMap(pool.get, () => lease))
-      case "scope": {
-        const scope = loan.scope = Scope.makeUnsafe()
-        return Effect.map(Effect.provideService(pool.get, Scope.Scope, scope), () => this.begin(loan))
+    const body = (...items: ReadonlyArray<unknown>): Effect.Effect<void, Broken> => {
+      // What the pool runs in a fiber of its own has begun in it.
+      this.workers.set(Fiber.getCurrent()!.id, loan)
+      if (loan.kind === "sync") return Effect.sync(() => void (this.begin(loan, items) && this.finish(loan, Exit.void)))
+      return Effect.onExit(
+        Effect.suspend(() => this.begin(loan, items) ? hold : Effect.void),
+        (exit) => Effect.sync(() => this.finish(loan, exit))
+      )
+    }
+    const all = (items: ReadonlyArray<unknown>) => items.length === 0 ? Effect.void : body(...items)
+    const asked = Effect.suspend((): Effect.Effect<unknown, unknown> => {
+      // The fiber runs for the first time before the model knows it.
+      this.workers.set(Fiber.getCurrent()!.id, loan)
+      switch (loan.kind) {
+        case "use":
+        case "sync":
+        case "masked":
+          return this.use(loan, body)
+        case "scoped":
+          return Effect.scoped(Effect.flatMap(this.get(loan), all))
+        case "scope": {
+          const scope = loan.scope = Scope.makeUnsafe()
+          const begin = (items: ReadonlyArray<unknown>) => items.length > 0 && this.begin(loan, items)
+          return Effect.map(Effect.provideService(this.get(loan), Scope.Scope, scope), begin)
+        }
       }
+    })
+    return loan.kind === "masked" ? Effect.uninterruptible(asked) : asked
+  }
+
+  private use(
+    { mode }: Loan,
+    body: (...items: ReadonlyArray<unknown>) => Effect.Effect<void, Broken>
+  ): Effect.Effect<unknown, Failure> {
+    const { pool } = this
+    switch (mode) {
+      case undefined:
+        return pool.use((item) => body(item))
+      case "alone":
+        return pool.useExclusive((item) => body(item))
+      case "available":
+        return pool.useIfAvailable((item) => body(item))
+      default:
+        return Effect.scoped(Effect.flatMap(pool.getN(mode), (items) => body(...items)))
     }
   }
 
-  /** A lease begins; false when the borrower cannot be told by which item. */
-  private begin(loan: Loan): boolean {
-    const { inside, world } = this
-    const { fiber } = loan
-    // The fiber runs for the first time before the model knows it.
-    const holder = fiber ?? Fiber.getCurrent()!
-    const lease = leasesIn(inside).find(({ by }) => by === holder.id)
-    const item = lease?.item
-    const { lastLeases } = this
-    if (lastLeases !== undefined && !lastLeases.has(holder.id)) world.fail("lend after close", `to borrower ${loan.id}`)
-    if (lease === undefined || item === undefined) {
+  private get({ mode }: Loan): Effect.Effect<ReadonlyArray<unknown>, Failure, Scope.Scope> {
+    const { pool } = this
+    switch (mode) {
+      case undefined:
+        return Effect.map(pool.get, (item) => [item])
+      case "alone":
+        return Effect.map(pool.getExclusive, (item) => [item])
+      case "available":
+        return Effect.map(pool.getIfAvailable, Option.toArray)
+      default:
+        return pool.getN(mode)
+    }
+  }
+
+  /** A lease begins; false when the borrower cannot be told by which items. */
+  private begin(loan: Loan, items: ReadonlyArray<unknown>): boolean {
+    const { inside, lastLeases, plan, world } = this
+    const leases = leasesIn(inside).filter(({ by }) => this.who(by) === loan.id)
+    if (lastLeases !== undefined && !lastLeases.has(loan.id)) world.fail("lend after close", `to borrower ${loan.id}`)
+    if (leases.length !== loan.count || items.length !== loan.count) {
       // A lease can be taken back between its beginning and this only when the fiber yields.
-      if (lastLeases === undefined || this.plan.maxOps >= 2048) world.fail("lease", `borrower ${loan.id} has no item`)
+      const taken = lastLeases !== undefined || plan.monitor || plan.maxLease < Infinity
+      if (this.strict || !taken) world.fail("lease", `borrower ${loan.id} has ${leases.length} of ${loan.count} items`)
       return false
     }
-    const entry = this.source.byScope.get(item.scope)!
-    loan.entry = entry
-    if (entry.holder !== undefined) world.fail("two holders", `of item ${entry.number}`)
-    if (entry.state !== "live") world.fail("lent and closed", `item ${entry.number} is ${entry.state}`)
-    if (entry.banned !== undefined) world.fail("lent past its limit", `item ${entry.number}: ${entry.banned}`)
-    const age = lease.since - item.openedAt
-    if (this.plan.rules.includes("age") && age > limits.age) world.fail("lent past its limit", `age ${age}`)
-    this.checkProven(entry, lease)
-    entry.holder = holder
-    entry.leases++
+    loan.begunAt = world.now
+    loan.entries = leases.map(({ item }) => this.source.byScope.get(item.scope)!)
+    for (const [index, entry] of loan.entries.entries()) {
+      this.checkLent(loan, entry, leases[index]!)
+      if (!items.includes(entry.value)) world.fail("lease", `borrower ${loan.id} has another item than it was told`)
+    }
+    for (const entry of loan.entries) entry.holders.add(loan)
     world.afterTask()
     return true
   }
 
+  private checkLent(loan: Loan, entry: Entry, lease: Lease<unknown>): void {
+    const { plan, world } = this
+    const others = Array.from(entry.holders)
+    const full = plan.concurrency === 1 || loan.alone || others.some(({ alone }) => alone) ? 1 : plan.concurrency
+    if (others.length >= full) world.fail("two holders", `of item ${entry.number}`)
+    if (entry.state !== "live") world.fail("lent and closed", `item ${entry.number} is ${entry.state}`)
+    if (entry.banned !== undefined && !entry.spared.has(loan.id)) {
+      world.fail("lent past its limit", `item ${entry.number}: ${entry.banned}`)
+    }
+    const { id, openedAt, stay } = lease.item
+    const since = this.control.handedAt(id, loan.id)
+    // A replacement may be under way.
+    const stays = stay !== undefined && since <= stay.until
+    if (entry.tired && !stays && plan.concurrency === 1) world.fail("lent past its limit", `item ${entry.number}: uses`)
+    if (since > entry.goesBy && !stays) world.fail("lent past its limit", `item ${entry.number}: it was to go`)
+    const age = since - openedAt
+    if (plan.rules.includes("age") && age > limits.age && !stays) world.fail("lent past its limit", `age ${age}`)
+    this.checkProven(entry, lease, since)
+  }
+
   /** What was idle for `checkAfter` is lent only after a check. */
-  private checkProven(entry: Entry, { item: { idleSince, openedAt }, since: lentAt }: Lease<unknown>): void {
+  private checkProven(
+    entry: Entry,
+    { item: { idleSince, openedAt, share } }: Lease<unknown>,
+    lentAt: number
+  ): void {
     const { check, checkAfter, equal } = this.plan
     // When fibers yield, time may pass between the end of a check, or of an open, and the pool's hearing of it.
-    if (!check || equal || this.plan.maxOps < 2048) return
+    // One that is shared needs no check: it may have been in use when the borrower joined.
+    if (!check || equal || !this.strict || share !== undefined) return
     const since = lentAt - Math.max(entry.checkedAt, checkAfter > 0 ? idleSince : openedAt)
     if (checkAfter > 0 ? since >= checkAfter : since > 0) this.world.fail("unproven", `item ${entry.number}`)
   }
 
   private finish(loan: Loan, exit: Exit.Exit<unknown, unknown>): void {
-    const { entry } = loan
-    if (entry === undefined || loan.over) return
+    if (!loan.begun || loan.over) return
     loan.over = true
-    entry.holder = undefined
-    entry.lastExit = exit
-    entry.banned ??= entry.bannedAfter
-    for (const rule of this.plan.rules) {
-      const spoken = speaks(rule, entry, exit)
-      if (spoken === undefined) continue
-      entry.banned ??= spoken
-      // The pool hears of it at once only when the fiber does not yield in between.
-      if (this.plan.maxOps < 2048) continue
-      if (rule === "lost") this.ban(() => true, rule)
-      if (rule === "lostOlder") this.banOlder(entry, rule)
+    for (const entry of loan.entries) {
+      entry.holders.delete(loan)
+      entry.ended++
+      // The pool hears of it at once only when the fiber does not yield in between, and another may join meanwhile.
+      if (!this.strict && this.plan.concurrency > 1) continue
+      for (const rule of this.plan.rules) {
+        const spoken = speaks(rule, entry, exit)
+        if (spoken === undefined) continue
+        if (spoken === "uses" && this.plan.replaceTimeout > 0) entry.tired = true
+        else this.ban((other) => other === entry, spoken)
+        if (!this.strict) continue
+        if (rule === "lost") this.ban(() => true, rule)
+        if (rule === "lostOlder") this.banOlder(entry, rule)
+      }
     }
   }
 
@@ -204,15 +235,13 @@ export class Borrowers {
 
   /** None of these may be lent again; what is lent, or on its way to a borrower, may still be used. */
   ban(which: (entry: Entry) => boolean, why: string): void {
-    const lent = new Set<unknown>()
-    for (const item of itemsOf(this.inside)) {
-      if (item.status === "lent") lent.add(item.scope)
+    const spared = new Map<unknown, Array<number>>()
+    for (const { by, item } of leasesIn(this.inside)) {
+      const those = spared.get(item.scope)
+      if (those === undefined) spared.set(item.scope, [this.who(by)])
+      else those.push(this.who(by))
     }
-    for (const entry of this.source.entries) {
-      if (!which(entry)) continue
-      if (lent.has(entry.scope)) entry.bannedAfter ??= why
-      else entry.banned ??= why
-    }
+    for (const entry of this.source.entries) if (which(entry)) entry.ban(why, spared.get(entry.scope))
   }
 
   interrupt(loan: Loan): void {
@@ -227,83 +256,76 @@ export class Borrowers {
       this.world.fork(Scope.close(loan.scope!, exit))
     } else if (end === "interrupt") this.interrupt(loan)
     else loan.resume?.(exit)
-    this.checkReturn(loan, end)
+    if (this.strict && loan.over && end !== "interrupt") checkReturn(this.inside, this.world, loan)
   }
 
   private ended(loan: Loan, exit: Exit.Exit<unknown, unknown>): void {
-    const { plan, source, world } = this
+    const { plan, strict, world } = this
     loan.exit = exit
-    const begun = loan.entry !== undefined
-    if (loan.kind === "scope" && (Exit.isFailure(exit) || !begun)) {
+    if (loan.kind === "scope" && (Exit.isFailure(exit) || !loan.begun)) {
       this.finish(loan, exit)
       world.fork(Scope.close(loan.scope!, exit))
     }
-    if (!begun || loan.kind !== "scope") loan.over = true
-    if (begun || Exit.isSuccess(exit)) return
-    // A borrower that went without: is it for a reason that there is?
+    if (!loan.begun || loan.kind !== "scope") loan.over = true
+    if (Exit.isSuccess(exit)) return
     const why = reasonOf(exit.cause)
+    const ends = plan.monitor || plan.maxLease < Infinity
+    if (loan.begun) {
+      // Its own end, unchanged.
+      const known = why === "Broken" || why === "Interrupted" || why === "defect" || (why === "LeaseEnded" && ends)
+      if (!known) world.fail("refusal", `borrower ${loan.id} hears ${why} after it had its item`)
+      const early = plan.maxLease < Infinity && !plan.monitor && world.now - loan.begunAt < plan.maxLease
+      if (why === "LeaseEnded" && early) world.fail("early", `borrower ${loan.id} hears ${why}`)
+      return
+    }
+    // A borrower that went without: is it for a reason that there is?
+    const { failures } = this.source
     const waited = world.now - loan.askedAt
+    const bare = loan.bare + loan.count - 1
     const known: Record<string, boolean> = {
       Interrupted: loan.interrupted,
       BorrowTimeout: waited >= plan.borrowTimeout,
-      TooManyWaiters: loan.bare >= plan.maxWaiters || (plan.maxOps < 2048 && plan.maxWaiters < Infinity),
+      TooManyWaiters: bare >= plan.maxWaiters || (!strict && plan.maxWaiters < Infinity),
       Closed: this.inside.state.closed,
       OpenTimeout: world.now >= limits.open,
-      Refused: source.failures > 0,
-      defect: source.failures > 0
+      Suspended: plan.whenSuspended === "fail" && this.control.suspensions > 0,
+      InvalidOptions: loan.count > this.control.smallest,
+      HookFailed: plan.hooks.includes("onBorrow"),
+      LeaseEnded: ends && (!strict || plan.hooks.includes("onBorrow")),
+      Refused: failures > 0,
+      defect: failures > 0
     }
     if (known[why] !== true) world.fail("refusal", `borrower ${loan.id} hears ${why} after ${waited} ms`)
   }
 
-  /** At rest: nobody is lost, and nobody waits longer than allowed. */
+  /** At rest: nobody is lost, nobody waits longer than allowed, and no lease is left behind. */
   checkSettled(): void {
     const { inside, plan, world } = this
-    const known = new Set(leasesIn(inside).map(({ by }) => by))
-    for (let one = inside.state.waiters.head; one !== undefined; one = one.behind as typeof one | undefined) {
-      known.add(one.holder.id)
+    const known = new Set(waitersOf(inside).map(({ holder }) => this.who(holder.id)))
+    for (const { by, item, since, taken } of leasesIn(inside)) {
+      known.add(this.who(by))
+      const loan = this.workers.get(by)
+      if (loan === undefined || loan.over) world.fail("lost lease", `item ${item.id}, held by ${loan?.id}`)
+      // What runs uninterruptibly, or for a hook, has `closeTimeout` to end.
+      const slow = loan?.kind === "masked" || loan?.begun === false
+      const longest = plan.maxLease + (slow ? limits.close : 0) + 1
+      if (taken && world.now > world.stalledAt + 1 && world.now - since > longest) {
+        world.fail("maxLease", `item ${item.id} is lent for ${world.now - since} ms`)
+      }
+      // Only a group waits for others with what it was handed.
+      if (!taken && typeof loan?.mode !== "number") world.fail("lost lease", `item ${item.id} is not taken up`)
     }
     for (const loan of this.loans) {
-      if (loan.exit !== undefined || loan.entry !== undefined) continue
-      if (!known.has(loan.fiber!.id)) {
+      if (loan.exit !== undefined || loan.begun) continue
+      // The item may be gone, and the hook goes on.
+      const hooked = plan.hooks.includes("onBorrow") &&
+        (plan.monitor || plan.maxLease < Infinity || inside.state.closed)
+      if (!known.has(loan.id) && !hooked) {
         world.fail("lost borrower", `${loan.id} (${loan.kind}) neither waits nor has an item`)
       }
       // A fiber that yields comes to ask only after a stall.
-      const askedAt = plan.maxOps < 2048 ? Math.max(loan.askedAt, world.stalledAt) : loan.askedAt
+      const askedAt = this.strict ? loan.askedAt : Math.max(loan.askedAt, world.stalledAt)
       if (world.now >= askedAt + plan.borrowTimeout + 1) world.fail("borrowTimeout", `borrower ${loan.id} waits`)
     }
   }
-
-  // Without a step in between, the item lent is at the right end of the idle list, but for those that the rules ended.
-  private checkIdleOrder(loan: Loan, before: ReturnType<typeof idleOf>, waiting: number): void {
-    const { inside, plan, world } = this
-    const { entry } = loan
-    if (entry === undefined || waiting > 0 || plan.maxOps < 2048) return
-    const from = plan.order === "lifo" ? before.toReversed() : before
-    const index = from.findIndex((item) => item.scope === entry.scope)
-    if (index < 0) return
-    const skipped = from.slice(0, index)
-    if (skipped.some((item) => item.status === "idle")) {
-      world.fail("idle order", `item ${entry.number} of ${from.length}`)
-    }
-    const { idle, lent } = inside.state
-    const since = from[index]!.idleSince
-    if (plan.rules.includes("idle") && world.now > since + limits.idle && idle.size + lent > plan.min) {
-      world.fail("lent past its limit", `item ${entry.number} was idle for ${world.now - since} ms`)
-    }
-  }
-
-  private checkReturn(loan: Loan, end: End): void {
-    const { idle } = this.inside.state
-    const { entry } = loan
-    if (entry === undefined || this.plan.maxOps < 2048 || !loan.over || end === "interrupt") return
-    const item = idleOf(this.inside).find((item) => item.scope === entry.scope)
-    if (item !== undefined && item !== idle.warmest) this.world.fail("idle order", "returned, and not the warmest")
-  }
-}
-
-const reasonOf = (cause: Cause.Cause<unknown>): string => {
-  if (Cause.hasInterruptsOnly(cause)) return "Interrupted"
-  if (!cause.reasons.some(Cause.isFailReason)) return "defect"
-  const error = Cause.squash(cause) as Refused | Broken | PoolError.PoolError
-  return error._tag === "PoolError" ? error.reason._tag : error._tag
 }

@@ -1,5 +1,5 @@
 /** Draws the plan and the commands of a run from its seed. */
-import type { Command, Hook, Plan, Rule, Turnout } from "./modelPlan.ts"
+import type { Command, Hook, Mode, Plan, Rule, Turnout } from "./modelPlan.ts"
 import { Rng } from "./random.ts"
 
 const turnout = (rng: Rng): Turnout =>
@@ -41,11 +41,11 @@ export const drawPlan = (seed: number): Plan => {
     seed,
     tasks: rng.weighted([[3, "fifo"], [3, "fibers"], [3, "any"]] as const),
     maxOps: rng.weighted([[4, 2048], [1, 3 + rng.int(4)], [1, 3 + rng.int(62)]]),
-    order: rng.pick(["lifo", "fifo"]),
+    order: rng.pick(["lifo", "fifo", "hybrid"]),
     min: rng.chance(0.5) ? 0 : Math.min(max, rng.int(4)),
     max,
     concurrency: rng.weighted([[4, 1], [3, 2], [2, 3]]),
-    targetUtilization: 1,
+    targetUtilization: rng.weighted([[4, 1], [1, 0.5]]),
     warm,
     openConcurrency: 1 + rng.int(3),
     borrowTimeout: rng.weighted([[1, 0], [2, 5], [3, 30], [4, Infinity]]),
@@ -57,11 +57,11 @@ export const drawPlan = (seed: number): Plan => {
     rules: rng.chance(0.4) ? [] : Array.from({ length: 1 + rng.int(3) }, () => rng.pick(rules)),
     sweep: rng.chance(0.2) ? rng.pick([10, 30]) : undefined,
     drainTimeout: rng.pick([0, 25]),
-    replaceTimeout: 0,
-    whenSuspended: "wait",
-    maxLease: Infinity,
-    monitor: false,
-    hooks: [],
+    replaceTimeout: rng.weighted([[3, 0], [1, 12]]),
+    whenSuspended: rng.pick(["wait", "fail"]),
+    maxLease: rng.weighted([[5, Infinity], [1, 30]]),
+    monitor: rng.chance(0.2),
+    hooks: rng.chance(0.7) ? [] : hooks.filter(() => rng.chance(0.4)),
     equal: rng.chance(0.15),
     opens: rng.chance(warm === "eager" ? 0.6 : 0.2) ? Array.from({ length: 1 + rng.int(3) }, () => turnout(rng)) : []
   }
@@ -75,7 +75,14 @@ const drawCommand = (rng: Rng): Command => {
       [22, "release"],
       [5, "invalidate"],
       [2, "clear"],
+      [2, "clearWith"],
+      [2, "suspend"],
+      [3, "resume"],
+      [4, "resize"],
       [2, "sweep"],
+      [2, "kill"],
+      [2, "swap"],
+      [1, "unswap"],
       [16, "advance"],
       [2, "stall"],
       [1, "wall"],
@@ -83,13 +90,18 @@ const drawCommand = (rng: Rng): Command => {
       [3, "closes"],
       [3, "checks"],
       [2, "resets"],
+      [1, "monitors"],
+      [1, "onAcquire"],
+      [1, "onBorrow"],
+      [1, "onReturn"],
+      [1, "onRelease"],
       [1, "close"]
     ] as const
   )
   switch (what) {
     case "get": {
       const kind = rng.weighted([[5, "use"], [3, "scoped"], [2, "scope"], [2, "sync"], [1, "masked"]] as const)
-      const mode = rng.weighted([[12, undefined], [4, "alone"], [1, "available"], [2, 2], [1, 3]] as const)
+      const mode = rng.weighted<Mode | undefined>([[12, undefined], [4, "alone"], [1, "available"], [2, 2], [1, 3]])
       return mode === undefined ? { do: what, kind } : { do: what, kind, mode }
     }
     case "interrupt":
@@ -102,6 +114,16 @@ const drawCommand = (rng: Rng): Command => {
       }
     case "invalidate":
       return { do: what, what: rng.pick(["lent", "idle", "foreign"]), of: rng.int(8) }
+    case "clearWith":
+      return { do: what, idle: rng.chance(0.5), over: rng.pick([0, 10, 30]) }
+    case "kill":
+      return { do: what, of: rng.int(8), go: rng.pick(["ok", "fail"]) }
+    case "swap":
+      return { do: what, go: turnout(rng), over: rng.pick([0, 10, 30]) }
+    case "resize": {
+      const max = 1 + rng.int(4)
+      return { do: what, min: rng.int(max + 1), max }
+    }
     case "advance":
       return { do: what, millis: rng.pick([1, 4, 5, 6, 10, 15, 20, 25, 40, 100, 300]) }
     case "stall":
@@ -112,6 +134,11 @@ const drawCommand = (rng: Rng): Command => {
     case "closes":
     case "checks":
     case "resets":
+    case "monitors":
+    case "onAcquire":
+    case "onBorrow":
+    case "onReturn":
+    case "onRelease":
       return { do: what, go: turnout(rng), always: rng.chance(0.3) }
     default:
       return { do: what }

@@ -5,23 +5,37 @@ import type { World } from "./world.ts"
 
 type Event = PoolEvent.PoolEvent
 
+/** What may be told of an item that is in the pool; by how many have it, see `checkBorrowed`. */
+const lendable = [
+  "Borrowed",
+  "Returned",
+  "TakenBack",
+  "LeaseEnded",
+  "LeaseWarning",
+  "Recycled",
+  "CheckFailed",
+  "ResetFailed"
+]
+
 /** From what an item was last seen as, to what it may be seen as next. */
 const legal: Record<string, ReadonlyArray<string>> = {
   Opening: ["Opened", "OpenFailed", "Closed", "CloseFailed", "Abandoned"],
   OpenFailed: ["Closed", "CloseFailed", "Abandoned"],
-  Opened: ["Borrowed", "TakenBack", "Recycled", "CheckFailed"],
-  Borrowed: ["Returned", "Recycled", "TakenBack", "Borrowed", "CheckFailed"],
-  Returned: ["Borrowed", "TakenBack", "Recycled", "CheckFailed", "ResetFailed"],
+  Opened: ["Borrowed", "Recycled", "CheckFailed"],
+  Borrowed: lendable,
+  Returned: lendable,
+  TakenBack: lendable,
+  LeaseEnded: lendable,
+  LeaseWarning: lendable,
+  ResetFailed: lendable,
   CheckFailed: ["Recycled"],
-  ResetFailed: ["Recycled"],
-  TakenBack: ["Recycled"],
   Recycled: ["Closed", "CloseFailed", "Abandoned"],
   Closed: [],
   CloseFailed: [],
   Abandoned: []
 }
 
-const pooled = new Set(["Opened", "Borrowed", "Returned", "CheckFailed", "ResetFailed", "TakenBack"])
+const pooled = new Set(["Opened", "CheckFailed", ...lendable].filter((tag) => tag !== "Recycled"))
 
 export class Listener {
   readonly heard: Array<Event> = []
@@ -36,13 +50,20 @@ export class Listener {
   private readonly openedAt = new Map<number, number>()
   private readonly usedAt = new Map<number, number>()
   private readonly leases = new Map<number, number>()
+  /** How many have each item. */
+  private readonly out = new Map<number, number>()
+  private min: number
   private at = 0
   private readonly world: World
   private readonly plan: Plan
+  private readonly trials: ReadonlySet<number>
 
-  constructor(world: World, plan: Plan) {
+  /** `trials`: opens that nobody waits for but who asked for a `swap`. */
+  constructor(world: World, plan: Plan, trials: ReadonlySet<number>) {
+    this.trials = trials
     this.world = world
     this.plan = plan
+    this.min = plan.min
   }
 
   /** Items that lived before anyone could listen. */
@@ -66,7 +87,14 @@ export class Listener {
     if (event.at < this.at) this.world.fail("events", `${event._tag} at ${event.at} after ${this.at}`)
     this.at = event.at
     if (event._tag === "BorrowFailed") this.refused++
+    if (event._tag === "Resized") this.min = event.min
     this.checkProbe(event)
+    const least = event._tag === "LeaseWarning"
+      ? this.plan.maxLease / 2
+      : event._tag === "LeaseEnded" && event.why === "maxLease"
+      ? this.plan.maxLease
+      : 0
+    if ("held" in event && event.held < least) this.world.fail("early", `${event._tag} after ${event.held}`)
     if (!("item" in event)) return
     const { item } = event
     const last = this.last.get(item) ?? ""
@@ -75,6 +103,7 @@ export class Listener {
       this.world.fail("events", `item ${item}: ${event._tag} after "${last}"`)
     }
     if (event._tag === "Recycled" && event.reason === "idle") this.checkSpared(item)
+    this.checkBorrowed(event._tag, item, last)
     this.last.set(item, event._tag)
     switch (event._tag) {
       case "Opened":
@@ -95,10 +124,26 @@ export class Listener {
     }
   }
 
+  private checkBorrowed(tag: Event["_tag"], item: number, last: string): void {
+    const { plan, world } = this
+    const out = this.out.get(item) ?? 0
+    if (tag === "Borrowed") {
+      this.out.set(item, out + 1)
+      if (out >= plan.concurrency) world.fail("events", `item ${item}: Borrowed by ${out + 1}`)
+    } else if (tag === "Returned" || tag === "TakenBack" || tag === "LeaseEnded" || tag === "LeaseWarning") {
+      if (tag === "Returned" || tag === "TakenBack") this.out.set(item, out - 1)
+      if (out <= 0) world.fail("events", `item ${item}: ${tag}, and nobody has it`)
+    } else if (out > 0 && tag !== "ResetFailed") {
+      world.fail("events", `item ${item}: ${tag}, and ${out} have it`)
+    } else if (last === "ResetFailed" && tag !== "Recycled") {
+      world.fail("events", `item ${item}: ${tag} after "${last}"`)
+    }
+  }
+
   /** In an outage one open is tried for each step of the retry Schedule. */
   private checkProbe(event: Event): void {
     if (event._tag === "Retrying") this.probe = 0
-    else if (event._tag === "Opening") {
+    else if (event._tag === "Opening" && !this.trials.has(event.item)) {
       if (this.probe !== undefined && this.probe > 0) {
         this.world.fail("retry", `item ${event.item} beside ${this.probe}`)
       }
@@ -111,8 +156,8 @@ export class Listener {
   // The idle rules spare `min`.
   private checkSpared(item: number): void {
     const open = Array.from(this.last.values()).filter((tag) => pooled.has(tag)).length
-    if (open <= this.plan.min) {
-      this.world.fail("spare", `item ${item} is idle, and one of ${open}, min ${this.plan.min}`)
+    if (open <= this.min) {
+      this.world.fail("spare", `item ${item} is idle, and one of ${open}, min ${this.min}`)
     }
   }
 

@@ -81,6 +81,12 @@ export type Scripted =
   | "monitors"
   | Hook
 
+export type LiveControl =
+  | { readonly do: "suspend" | "resume" }
+  | { readonly do: "resize"; readonly min: number; readonly max: number }
+  /** Over a time, or only what is idle. */
+  | { readonly do: "clearWith"; readonly idle: boolean; readonly over: number }
+
 /** `turns`: so many tasks run before the next command; without it, all that are ready. */
 export type Command =
   & { readonly turns?: number }
@@ -89,9 +95,8 @@ export type Command =
     | { readonly do: "interrupt"; readonly of: number }
     | { readonly do: "release"; readonly of: number; readonly end: End }
     | { readonly do: "invalidate"; readonly what: "lent" | "idle" | "foreign"; readonly of: number }
-    | { readonly do: "clear" | "sweep" | "close" | "suspend" | "resume" | "unswap" }
-    | { readonly do: "clearWith"; readonly only: "idle" | undefined; readonly over: number }
-    | { readonly do: "resize"; readonly min: number; readonly max: number }
+    | { readonly do: "clear" | "sweep" | "close" | "unswap" }
+    | LiveControl
     | { readonly do: "swap"; readonly go: Turnout; readonly over: number }
     /** The monitor of an item tells of its death. */
     | { readonly do: "kill"; readonly of: number; readonly go: "ok" | "fail" }

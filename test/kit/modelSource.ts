@@ -1,6 +1,7 @@
 /** The items of a model run: how each open, close, check and reset goes, and a ledger of what became of them. */
-import { Cause, Context, Effect, Exit, Scope } from "effect"
-import type { Turnout } from "./modelPlan.ts"
+import { Cause, Context, Effect, Exit, type Fiber, Scope } from "effect"
+import type { Loan } from "./modelLoan.ts"
+import { type Plan, type Scripted, strictly, type Turnout } from "./modelPlan.ts"
 import type { World } from "./world.ts"
 
 export class Refused {
@@ -13,26 +14,52 @@ export class Entry {
   readonly value: unknown
   readonly scope: Scope.Scope
   readonly startedAt: number
+  /** The way in which it is opened, see `Ways`. */
+  readonly way: number
   state: "opening" | "failed" | "live" | "closing" | "closed" = "opening"
   /** It has something to close. */
   owes = false
   openedAt = NaN
-  holder: object | undefined = undefined
+  readonly holders = new Set<Loan>()
   /** When a check last passed. */
   checkedAt = -Infinity
-  leases = 0
-  lastExit: Exit.Exit<unknown, unknown> | undefined = undefined
-  /** Why it must not be lent any more. */
+  /** Leases that are over. */
+  ended = 0
+  /** Why it must not be lent any more, but to these, who have it or will have it by now. */
   banned: string | undefined = undefined
-  /** Why it must not be lent any more after the lease that runs. */
-  bannedAfter: string | undefined = undefined
+  spared: ReadonlySet<number> = new Set()
+  /** Ends its monitor, as long as that watches. */
+  kill: ((exit: Exit.Exit<void, Refused>) => void) | undefined = undefined
+  /** Its monitor has ended. */
+  dead = false
+  /** It has had all its uses, and may stay until it is replaced. */
+  tired = false
+  /** The time by which it is to go; what is lent then goes when it comes back. */
+  goesBy = Infinity
 
-  constructor(number: number, value: unknown, scope: Scope.Scope, startedAt: number) {
+  constructor(number: number, value: unknown, scope: Scope.Scope, startedAt: number, way: number) {
     this.number = number
     this.value = value
     this.scope = scope
     this.startedAt = startedAt
+    this.way = way
   }
+
+  ban(why: string, spared: ReadonlyArray<number> = []): void {
+    if (this.banned !== undefined) return
+    this.banned = why
+    this.spared = new Set(spared)
+  }
+}
+
+/** The ways to acquire: 0 is the one that the pool began with, and each `swap` has one. */
+export interface Ways {
+  /** The last that was taken. */
+  now: number
+  /** They did not work. */
+  readonly failed: Set<number>
+  /** Nobody heard whether they did. */
+  readonly uncertain: Set<number>
 }
 
 /** A queue of what is to happen next, and what happens when it is empty. */
@@ -41,52 +68,92 @@ export interface Script {
   otherwise: Turnout
 }
 
-const script = (): Script => ({ next: [], otherwise: "ok" })
+const script = (otherwise: Turnout = "ok"): Script => ({ next: [], otherwise })
 
 export class ModelSource {
   readonly entries: Array<Entry> = []
   readonly byScope = new Map<Scope.Scope, Entry>()
-  readonly opens = script()
-  readonly closes = script()
-  readonly checks = script()
-  readonly resets = script()
+  readonly scripts: Record<Scripted, Script> = {
+    opens: script(),
+    closes: script(),
+    checks: script(),
+    resets: script(),
+    monitors: script("hang"),
+    onAcquire: script(),
+    onBorrow: script(),
+    onReturn: script(),
+    onRelease: script()
+  }
   /** Effects that wait for ever: their fibers are not the pool's fault. */
   stuck = 0
-  /** Checks and resets begun. */
+  /** Checks, resets and hooks begun. */
   tasks = 0
+  monitors = 0
   failures = 0
+  readonly ways: Ways = { now: 0, failed: new Set(), uncertain: new Set() }
   /** No open may start any more. */
   shut = false
   private readonly world: World
   private readonly equal: boolean
   private readonly strict: boolean
 
-  /** `strict`: no fiber yields between being started and its first step. */
-  constructor(world: World, equal: boolean, strict: boolean) {
+  constructor(world: World, plan: Plan) {
     this.world = world
-    this.equal = equal
-    this.strict = strict
+    this.equal = plan.equal
+    this.strict = strictly(plan)
+    this.scripts.opens.next.push(...plan.opens)
   }
 
   heal(): void {
-    for (const one of [this.opens, this.closes, this.checks, this.resets]) {
+    for (const [name, one] of Object.entries(this.scripts)) {
       one.next.length = 0
-      one.otherwise = "ok"
+      one.otherwise = name === "monitors" ? "hang" : "ok"
     }
   }
 
-  readonly acquire: Effect.Effect<unknown, Refused, Scope.Scope> = Effect.withFiber((fiber) => {
+  readonly acquire: Effect.Effect<unknown, Refused, Scope.Scope> = Effect.withFiber((fiber) =>
+    this.begin(fiber, 0, take(this.scripts.opens))
+  )
+
+  /** A new way to acquire: the first open is its trial, and goes as told. */
+  way(way: number, trial: Turnout): Effect.Effect<unknown, Refused, Scope.Scope> {
+    let tried: Entry | undefined
+    return Effect.withFiber((fiber) => {
+      if (tried !== undefined) {
+        if (tried.openedAt > this.world.now || Number.isNaN(tried.openedAt)) {
+          this.world.fail("swap", `way ${way} is taken, and was not tried`)
+        }
+        return this.begin(fiber, way, take(this.scripts.opens))
+      }
+      const opening = this.begin(fiber, way, trial)
+      tried = this.entries.at(-1)
+      return opening
+    })
+  }
+
+  private begin(
+    { context }: Fiber.Fiber<unknown, unknown>,
+    way: number,
+    go: Turnout
+  ): Effect.Effect<unknown, Refused, Scope.Scope> {
+    const { ways, world } = this
     const number = this.entries.length + 1
-    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const entry = new Entry(number, this.equal ? "item" : { number }, scope, this.world.now)
+    const scope = Context.getUnsafe(context, Scope.Scope)
+    const entry = new Entry(number, this.equal ? "item" : { number }, scope, world.now, way)
     this.entries.push(entry)
     this.byScope.set(scope, entry)
-    if (this.shut && this.strict) {
-      this.world.fail("open after close", `attempt ${number} starts when the pool is closing`)
+    // What nobody heard of may have been the last.
+    if (way < ways.now && !ways.uncertain.has(way)) {
+      // It may have been on its way when the new one was taken, and then it goes on arrival.
+      entry.ban("opened in an old way")
     }
-    this.world.afterTask()
-    return this.open(entry, take(this.opens))
-  })
+    if (ways.failed.has(way)) world.fail("swap", `attempt ${number} is by way ${way}, which has failed`)
+    if (this.shut && this.strict) {
+      world.fail("open after close", `attempt ${number} starts when the pool is closing`)
+    }
+    world.afterTask()
+    return this.open(entry, go)
+  }
 
   private open(entry: Entry, go: Turnout): Effect.Effect<unknown, Refused, Scope.Scope> {
     const close = (exit: Exit.Exit<unknown, unknown>) => Effect.suspend(() => this.close(entry, exit))
@@ -115,39 +182,48 @@ export class ModelSource {
     if (!entry.owes) this.world.fail("double close", `item ${entry.number} is closed twice`)
     entry.owes = false
     entry.state = "closing"
-    entry.banned ??= "closed"
+    entry.ban("closed")
     this.world.afterTask()
     const closed = Effect.sync(() => void (entry.state = "closed"))
-    return Effect.ensuring(Effect.orDie(this.play(take(this.closes), true)), closed)
+    return Effect.ensuring(Effect.orDie(this.play(take(this.scripts.closes), true)), closed)
   }
 
-  readonly check = (value: unknown): Effect.Effect<unknown, unknown> => this.look("checked", value, take(this.checks))
+  readonly check = (value: unknown): Effect.Effect<unknown, unknown> =>
+    this.look("checked", value, take(this.scripts.checks))
 
-  readonly reset = (value: unknown): Effect.Effect<unknown, unknown> => this.look("reset", value, take(this.resets))
+  readonly reset = (value: unknown): Effect.Effect<unknown, unknown> =>
+    this.look("reset", value, take(this.scripts.resets))
+
+  /** Equal items cannot be told apart by their values. */
+  entryOf(value: unknown): Entry | undefined {
+    return this.equal ? undefined : this.entries[(value as { readonly number: number }).number - 1]
+  }
 
   private look(what: string, value: unknown, go: Turnout): Effect.Effect<unknown, unknown> {
     this.tasks++
-    // Equal items cannot be told apart from here.
-    const entry = this.equal ? undefined : this.entries[(value as { readonly number: number }).number - 1]
-    if (entry?.holder !== undefined) this.world.fail("used while lent", `item ${entry.number} is ${what}`)
+    const entry = this.entryOf(value)
+    if (entry !== undefined && entry.holders.size > 0) {
+      this.world.fail("used while lent", `item ${entry.number} is ${what}`)
+    }
     if (entry !== undefined && entry.state !== "live") {
       this.world.fail("used after close", `item ${entry.number} is ${what}`)
     }
-    this.world.afterTask()
+    // A reset begins in the middle of a return.
+    if (what === "checked") this.world.afterTask()
     const ended = (exit: Exit.Exit<unknown, unknown>) =>
       Effect.sync(() => {
         if (entry === undefined) return
         if (Exit.isSuccess(exit)) entry.checkedAt = this.world.now
-        else if (!Cause.hasInterruptsOnly(exit.cause)) entry.banned ??= `${what} in vain`
+        else if (!Cause.hasInterruptsOnly(exit.cause)) entry.ban(`${what} in vain`)
       })
     if (go === "half") {
-      if (what === "checked" && entry !== undefined) entry.banned ??= "checked in vain"
+      if (what === "checked") entry?.ban("checked in vain")
       return Effect.succeed(what !== "checked")
     }
     return Effect.onExit(this.play(go), ended)
   }
 
-  private play(go: Turnout, closing = false): Effect.Effect<void, Refused> {
+  play(go: Turnout, closing = false): Effect.Effect<void, Refused> {
     switch (go) {
       case "ok":
       case "half":
@@ -178,4 +254,4 @@ export class ModelSource {
   }
 }
 
-const take = ({ next, otherwise }: Script): Turnout => next.shift() ?? otherwise
+export const take = ({ next, otherwise }: Script): Turnout => next.shift() ?? otherwise

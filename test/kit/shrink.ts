@@ -12,6 +12,8 @@ export const plainest: Omit<Plan, "seed"> = {
   order: "lifo",
   min: 0,
   max: 1,
+  concurrency: 1,
+  targetUtilization: 1,
   warm: "background",
   openConcurrency: 1,
   borrowTimeout: Infinity,
@@ -23,6 +25,11 @@ export const plainest: Omit<Plan, "seed"> = {
   rules: [],
   sweep: undefined,
   drainTimeout: 0,
+  replaceTimeout: 0,
+  whenSuspended: "wait",
+  maxLease: Infinity,
+  monitor: false,
+  hooks: [],
   equal: false,
   opens: []
 }
@@ -32,15 +39,30 @@ const plainer = (command: Command): ReadonlyArray<Command> => {
   const out: Array<Command> = []
   if (turns !== undefined) out.push(settled)
   switch (command.do) {
-    case "get":
-      if (command.kind !== "use") out.push({ ...command, kind: "use" })
+    case "get": {
+      if (command.kind !== "use") out.push({ ...settled, kind: "use" } as Command)
+      if (command.mode === 3) out.push({ ...command, mode: 2 })
+      if (command.mode !== undefined) out.push({ do: "get", kind: command.kind })
       break
+    }
     case "release":
       if (command.end !== "ok") out.push({ ...command, end: "ok" })
       if (command.of > 0) out.push({ ...command, of: 0 })
       break
+    case "kill":
     case "interrupt":
       if (command.of > 0) out.push({ ...command, of: 0 })
+      break
+    case "clearWith":
+      if (command.over > 0) out.push({ ...command, over: 0 })
+      if (command.idle) out.push({ ...command, idle: false })
+      break
+    case "swap":
+      if (command.over > 0) out.push({ ...command, over: 0 })
+      if (command.go !== "ok") out.push({ ...command, go: "ok" })
+      break
+    case "resize":
+      if (command.min > 0) out.push({ ...command, min: 0 })
       break
     case "advance":
       if (command.millis > 1) out.push({ ...command, millis: 1 })
@@ -79,7 +101,7 @@ export const shrink = (first: Case, fails: (one: Case) => boolean): Case => {
       if (best.plan[key] === plainest[key] || Array.isArray(best.plan[key])) continue
       if (keep({ ...best, plan: { ...best.plan, [key]: plainest[key] } })) simpler = true
     }
-    for (const key of ["rules", "opens"] as const) {
+    for (const key of ["rules", "opens", "hooks"] as const) {
       for (let at = 0; at < best.plan[key].length;) {
         const less: ReadonlyArray<unknown> = best.plan[key].toSpliced(at, 1)
         if (keep({ ...best, plan: { ...best.plan, [key]: less } })) simpler = true

@@ -43,6 +43,8 @@ export class World {
   now = 0
   /** When the last stall ended. */
   stalledAt = -Infinity
+  /** How long all stalls were. */
+  stalled = 0
   /** How far the wall clock is off. */
   wallShift = 0
   /** Fibers started, and those of them that have not ended. */
@@ -125,6 +127,7 @@ export class World {
 
   /** Time passes in which nothing could run. */
   stall(millis: number): void {
+    this.stalled += millis
     this.stalledAt = this.now += millis
   }
 

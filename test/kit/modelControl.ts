@@ -1,0 +1,135 @@
+/** Live control: a pool that is resized, suspended, or cleared over a time while it is in use. */
+import { Exit } from "effect"
+import type { QueuePool } from "effect-queuepool"
+import type { Borrowers } from "./modelBorrowers.ts"
+import { type Inside, itemsOf, type View } from "./modelInside.ts"
+import { type LiveControl, type Plan, strictly } from "./modelPlan.ts"
+import type { ModelSource, Refused } from "./modelSource.ts"
+import type { World } from "./world.ts"
+
+type Pool = QueuePool.QueuePool<unknown, Refused>
+type Clearing = LiveControl & { readonly do: "clearWith" }
+
+/** One number for both. */
+const leaseOf = (item: number, borrower: number): number => item * 1e6 + borrower
+
+export class Control {
+  /** How often borrowers were to be refused. */
+  suspensions = 0
+  /** The smallest `max` that the pool has had. */
+  smallest: number
+  /** The numbers of the opens that tried a new way to acquire. */
+  readonly trials = new Set<number>()
+  /** When each lease was first seen, by its item and its borrower. */
+  private readonly handed = new Map<number, number>()
+  private ceiling: number
+  /** While nothing may begin: the leases that run, and the opens that are under way. */
+  private still: ReadonlySet<number> | undefined = undefined
+  private opens: ReadonlySet<unknown> | undefined = undefined
+  private readonly plan: Plan
+  private readonly world: World
+
+  constructor(plan: Plan, world: World) {
+    this.plan = plan
+    this.world = world
+    this.ceiling = this.smallest = plan.max
+  }
+
+  run(
+    command: LiveControl,
+    pool: Pool,
+    inside: Inside,
+    borrowers: Borrowers,
+    source: ModelSource
+  ): void {
+    switch (command.do) {
+      case "suspend":
+        this.suspensions++
+        return void this.world.fork(pool.suspend)
+      case "resume":
+        return void this.world.fork(pool.resume)
+      case "resize":
+        this.smallest = Math.min(this.smallest, command.max)
+        return void this.world.fork(pool.resize({ min: command.min, max: command.max }))
+      case "clearWith":
+        return this.clear(command, pool, inside, borrowers, source)
+    }
+  }
+
+  private clear(
+    { idle, over }: Clearing,
+    pool: Pool,
+    inside: Inside,
+    borrowers: Borrowers,
+    source: ModelSource
+  ): void {
+    const { plan, world } = this
+    const those = itemsOf(inside).filter((item) => !idle || item.status === "idle")
+    const anew = those.filter(({ retirement }) => retirement === undefined)
+    const cleared = world.fork(pool.clearWith(idle ? { only: "idle", over } : { over }))
+    if (!strictly(plan)) return
+    const exit = cleared.pollUnsafe()
+    if (exit === undefined || !Exit.isSuccess(exit)) world.fail("clear", `it does not return: ${String(exit)}`)
+    if (inside.state.closed) return
+    const scopes = new Set<unknown>(those.map(({ scope }) => scope))
+    if (over === 0) {
+      return borrowers.ban(
+        ({ scope, state }) => scopes.has(scope) || (!idle && state === "opening"),
+        "cleared"
+      )
+    }
+    for (const { scope } of those) {
+      const entry = source.byScope.get(scope)!
+      entry.goesBy = Math.min(entry.goesBy, world.now + over)
+    }
+    // The oldest goes first, each in its own part of the time.
+    let last = -Infinity
+    for (const { id, retirement } of anew.toSorted((a, b) => a.openedAt - b.openedAt || a.id - b.id)) {
+      if (retirement === undefined) continue
+      if (retirement.at < last) world.fail("clear", `item ${id} goes before an older one`)
+      last = retirement.at
+    }
+  }
+
+  /** When the borrower was handed the item, which one of a group is before it has all. */
+  handedAt(item: number, borrower: number): number {
+    return this.handed.get(leaseOf(item, borrower)) ?? this.world.now
+  }
+
+  /** After every task. `who`: the borrower that a fiber works for. */
+  check(inside: Inside, view: View, who: (fiber: number) => number): void {
+    this.checkMax(inside)
+    const { lent, idle, openings, settings, suspended } = inside.state
+    const above = idle.size + lent > settings.max
+    const frozen = (above || suspended) && this.still !== undefined
+    const leases = new Set<number>()
+    for (const { by, item } of view.leases) {
+      const lease = leaseOf(item.id, who(by))
+      leases.add(lease)
+      if (!this.handed.has(lease)) this.handed.set(lease, this.world.now)
+      if (!frozen || this.still!.has(lease)) continue
+      this.world.fail("lent anew", `item ${item.id} to ${who(by)}, ${above ? "above max" : "suspended"}`)
+    }
+    this.still = above || suspended ? leases : undefined
+    for (const opening of openings) {
+      if (opening.trial !== undefined) this.trials.add(opening.id)
+      else if (suspended && this.opens?.has(opening) === false) this.world.fail("suspended", "an open has started")
+    }
+    this.opens = suspended ? new Set(openings) : undefined
+    if (suspended && this.plan.whenSuspended === "fail" && view.queue.length > 0) {
+      this.world.fail("suspended", "a borrower waits")
+    }
+  }
+
+  /** More than `max` live only since before it was made smaller, and become no more. */
+  private checkMax({ state }: Inside): void {
+    const { closing, idle, lent, live, openings, settings } = state
+    if (live > settings.max && live > this.ceiling) {
+      this.world.fail(
+        "max",
+        `${openings.size} opening, ${idle.size} idle, ${lent} lent, ${closing} closing, max ${settings.max}`
+      )
+    }
+    this.ceiling = Math.max(settings.max, Math.min(live, this.ceiling))
+  }
+}

@@ -1,0 +1,97 @@
+/** What must hold of shared items and of those who need one alone, after every task. */
+import type { Item, Share } from "../../src/internal/item.ts"
+import type { Sharing } from "../../src/internal/sharing.ts"
+import type { Inside, View } from "./modelInside.ts"
+import type { Plan } from "./modelPlan.ts"
+import type { World } from "./world.ts"
+
+type AnyItem = Item<unknown>
+
+/** The lists of items by their load, which are private. */
+const listsOf = (sharing: Sharing<unknown>) =>
+  sharing as unknown as { readonly loads: ReadonlyArray<ReadonlySet<AnyItem> | undefined>; readonly least: number }
+
+/** Items that take one more borrower, with how many each has. */
+export const roomsOf = ({ state }: Inside): ReadonlyMap<AnyItem, number> => {
+  const rooms = new Map<AnyItem, number>()
+  for (const [load, set] of listsOf(state.sharing).loads.entries()) {
+    if (set === undefined || load >= state.settings.concurrency) continue
+    for (const item of set) rooms.set(item, load)
+  }
+  return rooms
+}
+
+/** `alone`: whether that fiber's borrower asked for an item for itself. */
+export const checkSharing = (
+  inside: Inside,
+  { items, queue }: View,
+  plan: Plan,
+  world: World,
+  alone: (fiber: number) => boolean
+): void => {
+  const { closed, lent, settings, sharing, suspended, waiters } = inside.state
+  for (const item of items) {
+    const { lease, share } = item
+    if (share !== undefined) checkShare(item, share, plan, world)
+    if (item.status !== "lent") continue
+    const exclusive = share === undefined
+    for (const { by } of exclusive ? [lease] : share.leases) {
+      if (alone(by) !== exclusive) world.fail("kind", `item ${item.id} is ${exclusive ? "not " : ""}shared, by ${by}`)
+    }
+  }
+  checkLists(inside, items, world)
+  const { draining, room } = sharing
+  for (const item of draining) {
+    if (item.share?.load !== 0) world.fail("draining", `item ${item.id} takes newcomers, or nobody has it`)
+  }
+
+  const those = queue.filter((waiter) => waiter.alone)
+  const bare = those.filter((waiter) => waiter.supply === undefined).length
+  const supplied = queue.filter((waiter) => waiter.supply !== undefined).length
+  if (those.length !== waiters.alone || bare !== waiters.bareAlone || supplied !== waiters.supplied) {
+    world.fail(
+      "counters",
+      `${those.length} alone, ${bare} bare, ${supplied} supplied; counted ${waiters.alone}, ${waiters.bareAlone}, ${waiters.supplied}`
+    )
+  }
+  if (closed || suspended) return
+  if (draining.size > bare) world.fail("draining", `${draining.size} items for ${bare} that need one alone`)
+  // What is reset will be for one of them; and nothing drains for those behind one who shares.
+  const coming = draining.size + items.filter((item) => item.status === "resetting" || item.status === "swept").length
+  const listed = listsOf(sharing).loads.some((set) => set !== undefined && set.size > 0)
+  if (listed && queue[0]?.alone === true && coming < bare) {
+    world.fail("draining", `${draining.size} items, and ${bare} need one alone`)
+  }
+  // Nothing is lent anew as long as there are more than a new `max`.
+  if (room === undefined || lent > settings.max) return
+  if (queue.length > those.length) world.fail("room", `item ${room.id} has room, a sharer waits`)
+}
+
+const checkShare = (item: AnyItem, { free, leases }: Share<unknown>, plan: Plan, world: World): void => {
+  if (item.status !== "lent" || leases.size === 0 || leases.size > plan.concurrency) {
+    world.fail("share", `item ${item.id} is ${item.status} and has ${leases.size} borrowers`)
+  }
+  const wrong = Array.from(leases).some((lease) => !lease.active || lease.item !== item) ||
+    free.some((lease) => lease.active || leases.has(lease))
+  if (wrong) world.fail("share", `the leases of item ${item.id}`)
+}
+
+/** Each shared item that takes newcomers is in the list of its load, and nothing else is in any. */
+const checkLists = ({ state }: Inside, items: ReadonlyArray<AnyItem>, world: World): void => {
+  const { draining } = state.sharing
+  const { least, loads } = listsOf(state.sharing)
+  for (const item of items) {
+    const { doom, share } = item
+    const shut = doom !== undefined || share?.pending !== undefined || draining.has(item)
+    const load = share === undefined || shut ? 0 : share.leases.size
+    if (share !== undefined && share.load !== load) {
+      world.fail("loads", `item ${item.id} is listed under ${share.load}, not ${load}`)
+    }
+    if (load > 0 && loads[load]?.has(item) !== true) world.fail("loads", `item ${item.id} is not listed under ${load}`)
+  }
+  for (const [load, set] of loads.entries()) {
+    if (set === undefined || set.size === 0) continue
+    if (load < least) world.fail("loads", `${least} is not the least`)
+    for (const item of set) if (item.share?.load !== load) world.fail("loads", `item ${item.id} is under ${load}`)
+  }
+}
