@@ -118,8 +118,8 @@ export class LeaseEnded extends Data.TaggedClass("LeaseEnded")<{
 }> {}
 
 /**
- * The `onBorrow` hook failed, or took longer than `checkTimeout`. The item that it
- * was run on is recycled.
+ * The `onBorrow` hook failed, or took longer than `checkTimeout` or than was left of the
+ * borrower's time. The item that it was run on is recycled.
  *
  * @category errors
  * @since 1.0.0

@@ -24,7 +24,7 @@ import type * as Cause from "effect/Cause"
  * | `Returned` | came back, after `held` |
  * | `Detached` | left the pool with its borrower, after `held` |
  * | `BorrowFailed` | a borrower went without an item, by `reason` |
- * | `CheckFailed`, `ResetFailed` | failed or outran its check or reset; a `Recycled` follows |
+ * | `CheckFailed`, `ResetFailed` | failed or outran its check, its reset or `onReturn`; a `Recycled` follows |
  * | `Recycled` | left circulation, by `reason` |
  * | `Closed` | was released |
  * | `CloseFailed` | was released, with a failure |
@@ -62,8 +62,9 @@ export type PoolEvent =
       | "TooManyWaiters"
       | "Closed"
       | "Suspended"
-      | "InvalidOptions"
       | "OpenFailed"
+      | "HookFailed"
+      | "InvalidOptions"
       | "Interrupted"
     readonly waited: number
   })

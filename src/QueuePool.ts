@@ -94,9 +94,10 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    *
    * **Details**
    *
-   * Fails as `get`, and with `InvalidOptions` when `n` is above `max`, or comes to be
-   * while the borrower waits. What it was lent goes back unused when it fails or is
-   * interrupted.
+   * Each of the items is lent as by `getExclusive`, and counts as one borrower of its own.
+   * What is there first is kept until all are there, and goes back unused when the borrower
+   * fails or is interrupted. Fails as `get`, and with `InvalidOptions` when `n` is above
+   * `max`, or comes to be while the borrower waits.
    */
   getN(n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope>
   /**
@@ -193,7 +194,10 @@ export interface Stats {
   readonly pending: number
   readonly opening: number
   readonly closing: number
-  /** Leases that run: more than `used`, where several borrowers share an item. */
+  /**
+   * Leases that run: more than `used`, where several borrowers share an item. Among them
+   * are those that are to begin: after an `onBorrow`, or when a `getN` has all its items.
+   */
   readonly leases: number
   readonly suspended: boolean
   readonly min: number
@@ -204,7 +208,9 @@ export interface Stats {
   readonly closed: number
   /** Items whose release, and opens whose end, did not come within `closeTimeout`. */
   readonly abandoned: number
+  /** Leases that have begun: the borrower got its item. */
   readonly borrowed: number
+  /** Leases that their borrowers have ended. */
   readonly returned: number
   /** Leases whose item was closed under them; not counted as returned. */
   readonly takenBack: number
@@ -336,8 +342,8 @@ export interface Options<
    */
   readonly targetUtilization?: number | undefined
   /**
-   * One budget for waiting, opening and checking. Default: 30 seconds. With zero a
-   * borrower takes an idle item that needs no check or fails at once, and an open
+   * One budget for waiting, opening, checking and `onBorrow`. Default: 30 seconds. With
+   * zero a borrower takes an idle item that needs no check or fails at once, and an open
    * begins for whoever comes next. `"Infinity"` sets no limit.
    */
   readonly borrowTimeout?: Duration.Input | undefined
@@ -422,15 +428,23 @@ export interface Options<
    * runs is interrupted and fails with the reason `LeaseEnded`. Default: none.
    */
   readonly monitor?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, RMonitor>) | undefined
-  /** Runs when an item was acquired, as a part of the open: it fails as `acquire` does. */
+  /**
+   * Runs when an item was acquired, as the last part of the open: within `openTimeout`, in
+   * the item's scope, and it fails as `acquire` does.
+   */
   readonly onAcquire?: ((item: NoInfer<A>) => Effect.Effect<unknown, NoInfer<E>, ROnAcquire>) | undefined
   /**
-   * Runs before the borrower gets the item, for at most `checkTimeout`. When it fails,
-   * the borrower fails with the reason `HookFailed`, and the item is recycled.
+   * Runs before the borrower gets the item, for at most `checkTimeout` and within the
+   * borrower's own time. When it fails, the borrower fails with the reason `HookFailed`
+   * and the item is recycled (`"onBorrow failed"`), as it is when the borrower leaves
+   * once the hook has begun (`"borrow given up"`). When the item ends meanwhile the
+   * borrower gets another. The lease begins only after the hook: one that has not begun
+   * is in no total, and no `onReturn` follows it.
    */
   readonly onBorrow?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, ROnBorrow>) | undefined
   /**
-   * Runs when a lease has ended, before `reset`, and shares its `resetTimeout`. When
+   * Runs when a lease has ended, before `reset`, and shares its `resetTimeout`; also
+   * when the item is to be recycled, but not when it was closed under its borrower. When
    * it fails, the item is recycled. Like `reset` it may give `undefined`.
    */
   readonly onReturn?:
@@ -441,8 +455,8 @@ export interface Options<
     | undefined
   /**
    * Runs before an item is released, for at most half of `closeTimeout`. When it
-   * fails, the item is released all the same and the failure is told of as that of a
-   * release.
+   * fails, or takes longer, the item is released all the same and the failure is told of
+   * as that of a release. An item whose open has failed is not told.
    */
   readonly onRelease?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, ROnRelease>) | undefined
   /** What borrowers of a suspended pool do: `"wait"` (default) or `"fail"`. */
@@ -1032,7 +1046,7 @@ type AnyPool = QueuePool<any, any>
  * The pools are asked in one fixed order, that in which they were made, whatever the
  * order of the arguments: programs that need the same pools cannot block one another.
  * A pool that is given twice is asked once, for two different items. What was lent
- * goes back at once when a later pool fails.
+ * goes back at once when a later pool fails, as after a success: nobody has used it.
  *
  * **Example** (Two sessions at once)
  *

@@ -306,7 +306,9 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
         return socket
       }
       const pool = yield* Scope.provide(makePool({ max: 1, drainTimeout: 0, stream }), scope)
-      yield* Effect.forkChild(Effect.timeoutOption(askPool(pool, "select pg_sleep(0.05)"), 10))
+      // The session is open: the time is that of the statement alone.
+      yield* askPool(pool, "select 1")
+      yield* Effect.forkChild(Effect.timeoutOption(askPool(pool, "select pg_sleep(30)"), 10))
       yield* until(Effect.sync(() => sockets.length === 2 && sockets.every(({ connecting }) => !connecting)))
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(sockets.map(({ destroyed }) => destroyed), [true, true])
@@ -326,7 +328,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
         }
       })
       const first = yield* askPool(pool, "select pg_backend_pid()")
-      yield* Effect.timeoutOption(askPool(pool, "select pg_sleep(0.1)"), 10)
+      yield* Effect.timeoutOption(askPool(pool, "select pg_sleep(1)"), 10)
       assert.notStrictEqual(yield* askPool(pool, "select pg_backend_pid()"), first)
       assert.deepStrictEqual((yield* pool.stats).recycled, { "cancel unconfirmed": 1 })
     }))

@@ -6,7 +6,7 @@ import { lose } from "../src/internal/registered.ts"
 import { books, borrow, type Borrower, closedBooks, elapse, ending, endings, several } from "./kit/books.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
 import { gate, Refused, settle, Source, type Thing } from "./kit/items.ts"
-import { record, recycled, recycledAt, told } from "./kit/observe.ts"
+import { bent, BentClock, record, recycled, recycledAt, told } from "./kit/observe.ts"
 
 type Pool = QueuePool.QueuePool<Thing, Refused>
 type Settings = Omit<QueuePool.Options<Thing, Refused, Scope.Scope>, "acquire">
@@ -890,6 +890,23 @@ describe("suspend", () => {
       assert.strictEqual((yield* books(source, pool)).idle, 2)
     }))
 
+  it.effect("from within a rule that is asked before a check: there is none", () =>
+    Effect.gen(function*() {
+      const { at, rule } = hook()
+      let checks = 0
+      const check = () => Effect.sync(() => ++checks)
+      const { pool, source } = yield* filled(2, { recycle: rule, check, checkAfter: 1000 })
+      yield* elapse(1000)
+      at(1, () => now(pool.suspend))
+      const waiter = yield* borrow(pool)
+      assert.deepStrictEqual([endings([waiter]), checks, (yield* pool.stats).idle], [["waits"], 0, 2])
+      yield* pool.resume
+      yield* settle
+      assert.isDefined(waiter.item)
+      yield* waiter.letGo
+      yield* books(source, pool)
+    }))
+
   it.effect("from within a rule that looks at a shared item: nobody joins it", () =>
     Effect.gen(function*() {
       const { at, rule } = hook()
@@ -1089,7 +1106,8 @@ describe("clearWith", () => {
     }))
 
   // With a rule on time lent items keep a place in the queue of what is due.
-  for (const recycle of [[], RecyclePolicy.age("1 hour"), RecyclePolicy.idle("1 hour")]) {
+  const rules = [[], RecyclePolicy.age("1 hour"), RecyclePolicy.idle("1 hour"), RecyclePolicy.when(() => false)]
+  for (const recycle of rules) {
     const what = Array.isArray(recycle) ? "without a rule" : `with the rule ${recycle._tag}`
     it.effect(`a lent one stays until its moment and goes when it comes back after it, ${what}`, () =>
       Effect.gen(function*() {
@@ -1112,6 +1130,18 @@ describe("clearWith", () => {
         assert.deepStrictEqual([source.closed, (yield* pool.stats).used], [[1, 2, 3], 1])
         yield* four!.letGo
         assert.deepStrictEqual(recycledAt(events), [126, 376, 626, 1626])
+        yield* books(source, pool)
+      }))
+
+    it.effect(`and so does the only one, lent when it is asked for and idle again before, ${what}`, () =>
+      Effect.gen(function*() {
+        const { events, pool, source } = yield* idlePool(1, { recycle }, 0.5)
+        const holder = yield* borrow(pool)
+        yield* pool.clearWith({ over: 1001 })
+        yield* elapse(100)
+        yield* holder.letGo
+        yield* elapse("10 seconds")
+        assert.deepStrictEqual(recycledAt(events), [501])
         yield* books(source, pool)
       }))
   }
@@ -1297,6 +1327,34 @@ describe("clearWith", () => {
       assert.strictEqual((yield* books(source, pool)).idle, 1)
     }))
 
+  it.effect("min is refilled at once where there is room, not when the old items are closed", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* make({ min: 2, max: 3 })
+      source.closesOtherwise = { slow: 100 }
+      yield* pool.clearWith({})
+      assert.deepInclude(yield* pool.stats, { closing: 2, opening: 1 })
+      yield* elapse(100)
+      source.closesOtherwise = "ok"
+      assert.strictEqual((yield* books(source, pool)).idle, 2)
+    }))
+
+  it.effect("of a pool that is closing changes nothing", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { pool, source } = yield* Scope.provide(make({ drainTimeout: "1 minute" }), scope)
+      const events = yield* record(pool)
+      const holder = yield* borrow(pool)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* settle
+      yield* pool.clearWith({})
+      yield* pool.clearWith({ over: 1 })
+      yield* holder.letGo
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(ofPool(told(events)), ["PoolClosing", "PoolClosed"])
+      assert.deepStrictEqual((yield* pool.stats).recycled, { "pool closed": 1 })
+      closedBooks(source)
+    }))
+
   it.effect("of a closed pool changes nothing, and one that is under way ends with the pool", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
@@ -1314,19 +1372,20 @@ describe("clearWith", () => {
 
   it.effect("an old item that stays until it is replaced does not hide those that are due before it", () =>
     Effect.gen(function*() {
-      const { pool, source } = yield* make({ max: 3, replaceTimeout: "1 hour", recycle: RecyclePolicy.age(1000) })
+      const clock = yield* BentClock.make
+      const options = { max: 3, replaceTimeout: "1 hour", recycle: RecyclePolicy.age(1000) } as const
+      const { pool, source } = yield* bent(make(options), clock)
       source.opens.push("ok", "ok", "hang")
+      yield* pool.use(() => Effect.void)
       const first = yield* borrow(pool)
-      yield* first.letGo
-      const [again] = [yield* borrow(pool)]
       yield* elapse(10)
       const second = yield* borrow(pool)
       yield* second.letGo
-      yield* elapse(995)
-      // It is old, and wanted: it stays. The other is due a little later.
-      yield* again.letGo
+      // The loop stalls: the first comes back before the recycler has looked. It is old, and wanted: it stays.
+      clock.stalled = 995
+      yield* first.letGo
       assert.deepStrictEqual(source.closed, [])
-      yield* elapse(10)
+      yield* elapse(1000)
       assert.deepStrictEqual(source.closed, [2])
       yield* elapse("1 minute")
       yield* books(source, pool)

@@ -105,17 +105,21 @@ describe("a lease whose scope is dropped", () => {
       }))
   }
 
-  it.effect("with its fiber, that sleeps for ever and that nobody knows, is found", () =>
-    Effect.gen(function*() {
-      const source = new Source()
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, leaseWarning: "1 hour" })
-      yield* pool.use(() => Effect.void)
-      // @effect-diagnostics-next-line runEffectInsideEffect:off
-      const forget = () => void Effect.runFork(Effect.scoped(Effect.andThen(pool.get, Effect.callback(() => {}))))
-      forget()
-      yield* until("found", () => source.closed.length > 0)
-      assert.strictEqual((yield* books(source, pool)).leaked, 1)
-    }))
+  for (const [way, borrowed] of Object.entries(ways)) {
+    it.effect(`of ${way} with its fiber, that asked for it and sleeps for ever, unknown to all, is found`, () =>
+      Effect.gen(function*() {
+        const source = new Source()
+        const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, leaseWarning: "1 hour" })
+        yield* pool.use(() => Effect.void)
+        const sleeper = Effect.scoped(Effect.andThen(Effect.suspend(() => borrowed(pool)), Effect.callback(() => {})))
+        // @effect-diagnostics-next-line runEffectInsideEffect:off
+        const forget = () => void Effect.runFork(sleeper)
+        forget()
+        assert.strictEqual((yield* pool.stats).used, 1)
+        yield* until("found", () => source.closed.length > 0)
+        assert.strictEqual((yield* books(source, pool)).leaked, 1)
+      }))
+  }
 
   it.effect("is found again and again, of the same item and of others", () =>
     Effect.gen(function*() {
@@ -215,7 +219,9 @@ describe("a lease is not taken for a leak", () => {
   it.effect("when its item was taken back, and the scope is dropped later", () =>
     logged(Effect.fnUntraced(function*(lines) {
       const source = new Source()
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, maxLease: 1000 })
+      // Its monitor stays, and keeps the item.
+      const monitor = () => Effect.uninterruptible(Effect.never)
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, maxLease: 1000, monitor })
       yield* Effect.forkChild(unscoped(pool.get))
       yield* elapse(1000)
       assert.deepStrictEqual(source.closed, [1])

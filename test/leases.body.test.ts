@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Deferred, Effect, Exit, Fiber, References, Scheduler, Scope } from "effect"
-import { PoolError, QueuePool } from "effect-queuepool"
-import { lose } from "../src/internal/registered.ts"
-import { books, borrow, elapse, ending, endings } from "./kit/books.ts"
+import { QueuePool } from "effect-queuepool"
+import { books, borrow, elapse, ending } from "./kit/books.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
 import { type Refused, settle, Source, type Thing } from "./kit/items.ts"
 
@@ -164,6 +163,8 @@ describe("what use runs in a fiber of its own is the same as in the borrower's",
         yield* pool.use(() => Effect.void)
         // @effect-diagnostics-next-line runEffectInsideEffect:off
         assert.strictEqual(Effect.runSync(pool.use(({ id }) => Effect.succeed(id))), 1)
+        // @effect-diagnostics-next-line runEffectInsideEffect:off
+        assert.deepStrictEqual(Effect.runFork(pool.use(({ id }) => Effect.succeed(id))).pollUnsafe(), Exit.succeed(1))
         yield* books(source, pool)
       }
     }))
@@ -253,54 +254,6 @@ describe("interruption of a borrower whose lease can be ended", () => {
 })
 
 describe("a lease that is over before its borrower has begun", () => {
-  const ways = (pool: Things) => ({
-    use: pool.use(() => Effect.die("never")),
-    useIfAvailable: pool.useIfAvailable(() => Effect.die("never")),
-    get: Effect.scoped(Effect.andThen(pool.get, Effect.die("never"))),
-    getN: Effect.scoped(Effect.andThen(pool.getN(1), Effect.die("never")))
-  })
-  for (const way of ["use", "useIfAvailable", "get", "getN"] as const) {
-    for (const why of ["maxLease", "died", "lost", "Closed"] as const) {
-      it.effect(`because its onBorrow took so long (${why}), is no lease to ${way}: it fails and says so`, () =>
-        Effect.gen(function*() {
-          const source = new Source()
-          const scope = yield* Scope.make()
-          const pool = yield* Scope.provide(
-            QueuePool.make({
-              acquire: source.acquire,
-              max: 1,
-              min: 1,
-              drainTimeout: 0,
-              onBorrow: () => Effect.sleep(2000),
-              ...(why === "maxLease" ? { maxLease: 1000 } : {}),
-              ...(why === "died" ? { monitor: () => Effect.sleep(1000) } : {})
-            }),
-            scope
-          )
-          yield* settle
-          const borrowed: Effect.Effect<unknown, unknown> = ways(pool)[way]
-          const fiber = yield* Effect.forkChild(borrowed)
-          yield* elapse(1000)
-          if (why === "lost") lose(pool, source.opened[0], "lost")
-          if (why === "Closed") yield* Effect.forkChild(Scope.close(scope, Exit.void))
-          yield* elapse(1)
-          assert.deepStrictEqual([source.closed, endings([{ fiber }])], [[1], ["waits"]])
-          yield* elapse(999)
-          assert.deepStrictEqual(endings([{ fiber }]), [why === "Closed" ? "Closed" : "LeaseEnded"])
-          const exit = yield* Fiber.await(fiber)
-          const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-          if (why !== "Closed") {
-            assert.deepInclude((error as PoolError.PoolError).reason, {
-              why: why === "lost" ? "died" : why,
-              held: why === "lost" ? 2000 : 1000
-            })
-          }
-          yield* Scope.close(scope, Exit.void)
-          assert.strictEqual(source.live, 0)
-        }))
-    }
-  }
-
   it.effect("in whatever step it ends: the body never sees an item that is closed", () =>
     Effect.gen(function*() {
       const endingsSeen = new Set<string>()

@@ -77,6 +77,19 @@ describe("J4: maxLease ends what use runs", () => {
       )
     }))
 
+  for (const way of ["useExclusive", "useIfAvailable"] as const) {
+    it.effect(`and what ${way} runs`, () =>
+      Effect.gen(function*() {
+        const source = new Source()
+        const pool = yield* limited(source)
+        yield* pool.use(() => Effect.void)
+        const fiber = yield* run<unknown, unknown>(pool[way](() => Effect.never))
+        yield* elapse(1000)
+        assert.strictEqual(reasonOf(fiber.pollUnsafe())?.why, "maxLease")
+        assert.deepStrictEqual((yield* books(source, pool)).recycled, { maxLease: 1 })
+      }))
+  }
+
   it.effect("and not what ends in time, again and again", () =>
     Effect.gen(function*() {
       const source = new Source()
@@ -314,15 +327,19 @@ describe("J4: maxLease of an item that several share", () => {
   it.effect("whose finalizers hang: that lease is cut off, the others keep the item", () =>
     Effect.gen(function*() {
       const source = new Source()
-      const pool = yield* limited(source, { concurrency: 2, closeTimeout: 400 })
+      const pool = yield* limited(source, { concurrency: 3, closeTimeout: 400 })
       const release = yield* Deferred.make<void>()
       const stuck = yield* run(pool.use(() => Effect.onInterrupt(Effect.never, () => Deferred.await(release))))
       yield* elapse(900)
       const other = yield* borrow(pool)
-      yield* elapse(500)
+      yield* elapse(200)
+      const newcomer = yield* borrow(pool)
+      assert.deepStrictEqual([endings([newcomer]), newcomer.item], [["waits"], undefined])
+      yield* elapse(300)
       assert.deepStrictEqual([(yield* pool.stats).leases, source.closed], [1, []])
       yield* other.letGo
-      assert.deepStrictEqual(source.closed, [1])
+      assert.deepStrictEqual([source.closed, newcomer.item?.id], [[1], 2])
+      yield* newcomer.letGo
       yield* Deferred.succeed(release, undefined)
       yield* settle
       assert.deepStrictEqual(endings([{ fiber: stuck }]), ["LeaseEnded"])

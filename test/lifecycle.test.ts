@@ -67,9 +67,12 @@ const features: ReadonlyArray<readonly [feature: string, peers: string, tests: R
     recycling: "older takes those opened before: the idle now, the lent on return"
   }],
   ["recycled on its own report", "undici, DBConnection", {
-    "PgQueuePool.death": "an idle session that is ended by the server is recycled at once, and nobody has to borrow for it"
+    "PgQueuePool.death":
+      "an idle session that is ended by the server is recycled at once, and nobody has to borrow for it"
   }],
-  ["a leak is found and told", "SQLAlchemy, HikariCP", { leaks: "with its fiber, that sleeps for ever and that nobody knows, is found" }],
+  ["a leak is found and told", "SQLAlchemy, HikariCP", {
+    leaks: "with its fiber, that sleeps for ever and that nobody knows, is found"
+  }],
   ["a long lease is told of, with who and where", "HikariCP, Agroal, Vibur", {
     leases: "is told of at its own time, of many that one alarm looks after"
   }],
@@ -131,9 +134,15 @@ const features: ReadonlyArray<readonly [feature: string, peers: string, tests: R
   ["an item leaves the pool for good", "pgx, sqlx, deadpool", {
     sizing: "frees the slot at once, and the item is released with the scope"
   }],
-  ["several items, all or none", "nobody", { getN: "", zip: "" }],
-  ["hooks for acquire, borrow, return, release", "SQLAlchemy, pgxpool, r2dbc-pool", { hooks: "" }],
-  ["every transition is an event", "MongoDB, tarn, Agroal", { events: "of an item's life, in order and with their facts" }],
+  ["several items, all or none", "nobody", {
+    severalItems: "many that want more than half of the pool never block one another"
+  }],
+  ["hooks for acquire, borrow, return, release", "SQLAlchemy, pgxpool, r2dbc-pool", {
+    hookTable: "run in the order of an item's life, each with its item"
+  }],
+  ["every transition is an event", "MongoDB, tarn, Agroal", {
+    events: "of an item's life, in order and with their facts"
+  }],
   ["counts and totals of one moment", "reactor-pool, sqlx", {
     events: "are snapshots: one that was taken does not change"
   }],
@@ -151,7 +160,9 @@ const features: ReadonlyArray<readonly [feature: string, peers: string, tests: R
   ["nothing keeps the process or the memory of a closed pool", "HikariCP, node-pool", {
     closing: "D9: the whole takes drainTimeout and closeTimeout at most, whatever hangs, and leaves nothing"
   }],
-  ["equal items are different", "commons-pool", { invalidation: "are different: each is lent to one borrower, and closed once" }]
+  ["equal items are different", "commons-pool", {
+    invalidation: "are different: each is lent to one borrower, and closed once"
+  }]
 ]
 
 describe("a feature of the best pools", () => {

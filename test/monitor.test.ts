@@ -119,13 +119,45 @@ describe("an item whose monitor ends has died", () => {
       // The holder's end hands the item over, in this very step.
       Deferred.doneUnsafe(done, Exit.void)
       die(1)
-      yield* elapse(1000)
+      yield* settle
       assert.strictEqual(waiter.item?.id, 2)
       yield* waiter.letGo
       assert.notInclude(told(events), "LeaseEnded 1")
       const { borrowed, recycled } = yield* books(source, pool)
       assert.deepStrictEqual([borrowed, recycled], [2, { died: 1 }])
     }))
+
+  it.effect("between hand-over and take-up, though it was never lent in all its life: it is replaced at once", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const { die, pool } = yield* mortal(source, { min: 1 })
+      yield* settle
+      yield* pool.suspend
+      const waiter = yield* borrow(pool)
+      yield* elapse(2000)
+      yield* pool.resume
+      die(1)
+      yield* settle
+      assert.strictEqual(waiter.item?.id, 2)
+      yield* waiter.letGo
+      yield* books(source, pool)
+    }))
+
+  it.effect("and what its lease was measured for is forgotten: nothing more is told of it", () =>
+    logged(Effect.fnUntraced(function*(lines) {
+      const source = new Source()
+      const { die, pool } = yield* mortal(source, { maxLease: 1000, leaseWarning: 800 })
+      const events = yield* record(pool)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* pool.get
+        yield* elapse(500)
+        die(1)
+        yield* elapse(60_000)
+      }))
+      assert.deepStrictEqual(lines, [])
+      assert.strictEqual(told(events).filter((one) => one === "LeaseEnded 1").length, 1)
+      yield* books(source, pool)
+    })))
 
   for (const what of ["check", "reset", "onReturn", "sweep"] as const) {
     it.effect(`during its ${what}: that is stopped, and whoever waits has another`, () =>
@@ -290,22 +322,16 @@ describe("a monitor", () => {
       assert.deepStrictEqual(lines, [])
     })))
 
-  it.effect("has what it acquires for as long as the item lives", () =>
+  it.effect("has what it acquires for as long as the item lives, and no longer, though it goes on itself", () =>
     Effect.gen(function*() {
       const source = new Source()
       const log: Array<string> = []
-      const { pool } = yield* Effect.map(
-        QueuePool.make({
-          acquire: source.acquire,
-          max: 1,
-          monitor: () =>
-            Effect.andThen(
-              Effect.addFinalizer(() => Effect.sync(() => void log.push(`listener, ${source.closed.length}`))),
-              Effect.never
-            )
-        }),
-        (pool) => ({ pool })
-      )
+      const listen = Effect.addFinalizer(() => Effect.sync(() => void log.push(`listener, ${source.closed.length}`)))
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 1,
+        monitor: () => Effect.uninterruptible(Effect.andThen(listen, Effect.never))
+      })
       yield* pool.use(() => Effect.void)
       assert.deepStrictEqual(log, [])
       yield* pool.clear

@@ -154,27 +154,28 @@ describe("several items at once", () => {
       const deaths = new Map<number, Deferred.Deferred<void>>()
       const pool = yield* QueuePool.make({
         acquire: source.acquire,
-        min: 2,
-        max: 2,
-        warm: "eager",
+        max: 4,
         monitor: ({ id }) => {
           const death = Deferred.makeUnsafe<void>()
           deaths.set(id, death)
           return Deferred.await(death)
         }
       })
-      const holder = yield* borrow(pool)
-      const both = yield* borrow(group(pool, 2))
-      // What the group was handed dies, and another comes after it.
-      Deferred.doneUnsafe(deaths.get(3 - item(holder)!)!, Exit.void)
+      const three = yield* Scope.make()
+      yield* Scope.provide(pool.getN(3), three)
+      const others = yield* borrow(group(pool, 3))
+      // What the group was handed dies, and no other can be opened.
+      source.opensOtherwise = "hang"
+      Deferred.doneUnsafe(deaths.get(4)!, Exit.void)
+      yield* settle
       const newcomer = yield* borrow(pool)
-      yield* elapse("1 second")
-      yield* holder.letGo
-      assert.deepStrictEqual(endings([both, newcomer]), ["waits", "waits"])
-      assert.deepStrictEqual([item(both) === undefined, item(newcomer)], [false, undefined])
-      yield* both.letGo
+      yield* Scope.close(three, Exit.void)
+      yield* settle
+      assert.deepStrictEqual([item(others) === undefined, item(newcomer)], [false, undefined])
+      yield* others.letGo
       assert.notStrictEqual(item(newcomer), undefined)
       yield* newcomer.letGo
+      yield* elapse("1 minute")
       yield* books(source, pool)
     }))
 
@@ -196,12 +197,19 @@ describe("several items at once", () => {
       yield* two.letGo
       assert.notStrictEqual(item(behind), undefined)
       yield* behind.letGo
+      // There were three.
+      yield* pool.resize({ max: 3 })
       yield* books(source, pool)
     }))
 })
 
 describe("the end of items", () => {
-  for (const [how, hook] of [["hangs", Effect.never], ["cannot be interrupted", Effect.uninterruptible(Effect.never)]] as const) {
+  for (
+    const [how, hook] of [["hangs", Effect.never], [
+      "cannot be interrupted",
+      Effect.uninterruptible(Effect.never)
+    ]] as const
+  ) {
     it.effect(`an onRelease that ${how} costs half of closeTimeout, and the item is released`, () =>
       Effect.gen(function*() {
         const source = new Source()

@@ -6,7 +6,7 @@ import { lose } from "../src/internal/registered.ts"
 import { books, borrow, type Borrower, closedBooks, elapse, ending, endings, several } from "./kit/books.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
 import { type Refused, settle, Source, type Thing } from "./kit/items.ts"
-import { insideOf } from "./kit/modelInside.ts"
+import { insideOf, itemsOf } from "./kit/modelInside.ts"
 import { record, recycled, told } from "./kit/observe.ts"
 import { Rng } from "./kit/random.ts"
 
@@ -28,6 +28,10 @@ const alone = <A, E>(pool: QueuePool.QueuePool<A, E>): QueuePool.QueuePool<A, E>
 
 /** Which item each of them has. */
 const items = (borrowers: ReadonlyArray<Borrower<Thing, unknown>>) => borrowers.map(({ item }) => item?.id)
+
+/** A shared item takes one more, at once. */
+const roomIsThere = (pool: Things) =>
+  Effect.map(pool.useIfAvailable(Effect.succeed), ({ _tag }) => assert.strictEqual(_tag, "Some"))
 
 const letAllGo = (borrowers: ReadonlyArray<Borrower<unknown, unknown>>) =>
   Effect.forEach(borrowers, ({ letGo }) => letGo, { discard: true })
@@ -170,6 +174,42 @@ describe("concurrency", () => {
       yield* books(source, pool)
     }))
 
+  it.effect("maxWaiters: nor one for whom an open was begun that another was promised", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* shared({ max: 3, concurrency: 4, maxWaiters: 0 })
+      source.opensOtherwise = { slow: 10 }
+      const sharers = yield* several(2, pool)
+      const lone = yield* borrow(alone(pool))
+      const more = yield* several(2, pool)
+      const last = yield* borrow(alone(pool))
+      assert.deepStrictEqual([endings([...sharers, lone, ...more, last]), source.attempts], [
+        Array.from({ length: 6 }, () => "waits"),
+        3
+      ])
+      assert.deepStrictEqual(endings([yield* borrow(pool), yield* borrow(alone(pool))]), [
+        "TooManyWaiters",
+        "TooManyWaiters"
+      ])
+      yield* elapse(10)
+      assert.isTrue([...sharers, lone, ...more, last].every(({ item }) => item !== undefined))
+      yield* letAllGo([...sharers, lone, ...more, last])
+      yield* books(source, pool)
+    }))
+
+  it.effect("maxWaiters: who has lost its open keeps nobody from the room of another", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* shared({ max: 2, maxWaiters: 0, retry: Schedule.spaced(1000) })
+      source.opens.push({ slow: 100 }, "fail")
+      const sharer = yield* borrow(pool)
+      const lone = yield* borrow(alone(pool))
+      const next = yield* borrow(pool)
+      assert.deepStrictEqual(endings([sharer, lone, next]), ["waits", "waits", "waits"])
+      yield* elapse(100)
+      assert.deepStrictEqual(items([sharer, lone, next]), [1, 3, 1])
+      yield* letAllGo([sharer, lone, next])
+      yield* books(source, pool)
+    }))
+
   it.effect("maxWaiters 0 fills the rooms of an open, and never queues", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* shared({ max: 1, maxWaiters: 0 })
@@ -186,10 +226,9 @@ describe("concurrency", () => {
       // Refused at once, it keeps nobody from the room that is there.
       const refused = yield* borrow(alone(pool))
       assert.deepStrictEqual(endings([refused]), ["TooManyWaiters"])
-      const { waited } = yield* pool.stats
+      yield* roomIsThere(pool)
       const last = yield* borrow(pool)
       assert.strictEqual(last.item?.id, 1)
-      assert.strictEqual((yield* pool.stats).waited, waited)
       yield* letAllGo([borrowers[1]!, last])
       yield* books(source, pool)
     }))
@@ -246,7 +285,7 @@ describe("concurrency", () => {
 
   it.effect("nobody joins while the pool is suspended, and all do when it goes on", () =>
     Effect.gen(function*() {
-      const { pool, source } = yield* shared({ max: 2, concurrency: 4 })
+      const { pool, source } = yield* shared({ max: 9, concurrency: 4 })
       const holder = yield* borrow(pool)
       yield* pool.suspend
       const waiters = [yield* borrow(pool), yield* borrow(alone(pool)), ...yield* several(2, pool)]
@@ -255,7 +294,13 @@ describe("concurrency", () => {
       yield* settle
       // Who shares joins; who does not gets an open rather than what is shared.
       assert.deepStrictEqual(items(waiters), [1, 2, 1, 1])
-      yield* letAllGo([holder, ...waiters])
+      yield* pool.suspend
+      const others = [yield* borrow(alone(pool)), yield* borrow(pool)]
+      yield* waiters[0]!.letGo
+      yield* pool.resume
+      yield* settle
+      assert.deepStrictEqual([items(others), source.attempts], [[3, 1], 3])
+      yield* letAllGo([holder, ...waiters, ...others])
       yield* books(source, pool)
     }))
 
@@ -341,6 +386,26 @@ describe("targetUtilization", () => {
       assert.strictEqual(source.attempts - attempts, 2)
       yield* elapse(10)
       yield* waiter.letGo
+      yield* books(source, pool)
+    }))
+
+  it.effect("counts those who share and wait; and not those whose item was lost", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* shared({ max: 9, concurrency: 4, targetUtilization: 0.5, openConcurrency: 9 })
+      source.opensOtherwise = { slow: 10 }
+      const sharers = yield* several(4, pool)
+      assert.strictEqual(source.attempts, 2)
+      yield* elapse(10)
+      const [first] = items(sharers)
+      lose(pool, source.opened.find(({ id }) => id === first), "died")
+      yield* letAllGo(sharers)
+      yield* elapse(1000)
+      yield* pool.clear
+      const { attempts } = source
+      const lone = yield* borrow(alone(pool))
+      assert.strictEqual(source.attempts, attempts + 2)
+      yield* elapse(10)
+      yield* lone.letGo
       yield* books(source, pool)
     }))
 
@@ -515,14 +580,49 @@ describe("an exclusive lease", () => {
       yield* byItem(3)[0]!.letGo
       // Items 1, 2 and 3 have three, one and two.
       const [first, second] = yield* several(2, alone(pool))
-      const sharer = yield* borrow(pool)
+      const sharers = yield* several(2, pool)
       yield* byItem(1)[0]!.letGo
-      assert.deepStrictEqual(items([first!, second!, sharer]), [undefined, undefined, 1])
-      for (const { letGo } of byItem(3)) yield* letGo
-      assert.deepStrictEqual(items([first!, second!]), [3, undefined])
+      assert.deepStrictEqual(items([first!, second!, ...sharers]), [undefined, undefined, 1, undefined])
       for (const { letGo } of byItem(2)) yield* letGo
-      assert.deepStrictEqual(items([first!, second!]), [3, 2])
-      yield* letAllGo([...holders, first!, second!, sharer])
+      // What is full is full, and the other drains still.
+      assert.deepStrictEqual(items([first!, second!, ...sharers]), [2, undefined, 1, undefined])
+      yield* byItem(1)[1]!.letGo
+      assert.deepStrictEqual(items(sharers), [1, 1])
+      for (const { letGo } of byItem(3)) yield* letGo
+      assert.deepStrictEqual(items([first!, second!]), [2, 3])
+      yield* letAllGo([...holders, first!, second!, ...sharers])
+      yield* books(source, pool)
+    }))
+
+  it.effect("drains nothing when an open is under way that one who shares does not need", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* shared({ max: 4 })
+      const holders = yield* several(2, pool)
+      source.opensOtherwise = { slow: 10 }
+      const first = yield* borrow(alone(pool))
+      const sharers = yield* several(2, pool)
+      const second = yield* borrow(alone(pool))
+      assert.strictEqual(source.attempts, 4)
+      yield* holders[0]!.letGo
+      assert.deepStrictEqual(items([first, ...sharers, second]), [undefined, 1, undefined, undefined])
+      yield* elapse(10)
+      assert.notInclude(items([first, ...sharers, second]), undefined)
+      yield* letAllGo([...holders, first, ...sharers, second])
+      yield* books(source, pool)
+    }))
+
+  it.effect("those that go on waiting when the pool is resumed drain what they need", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* shared({ max: 9, openConcurrency: 1 })
+      const holder = yield* borrow(pool)
+      yield* pool.suspend
+      const both = yield* several(2, alone(pool))
+      source.opensOtherwise = { slow: 10 }
+      yield* pool.resume
+      assert.deepStrictEqual(Array.from(insideOf(pool).state.sharing.draining, ({ id }) => id), [1])
+      yield* elapse(20)
+      assert.deepStrictEqual(items(both), [2, 3])
+      yield* letAllGo([holder, ...both])
       yield* books(source, pool)
     }))
 
@@ -556,20 +656,19 @@ describe("an exclusive lease", () => {
       const [first, second] = yield* several(2, alone(pool))
       yield* first!.letGo
       assert.deepStrictEqual(items([first!, second!]), [2, 2])
-      const { waited } = yield* pool.stats
-      const newcomer = yield* borrow(pool)
-      assert.deepStrictEqual([items([newcomer]), (yield* pool.stats).waited], [[1], waited])
-      yield* letAllGo([holder, second!, newcomer])
+      yield* roomIsThere(pool)
+      yield* letAllGo([holder, second!])
       yield* books(source, pool)
     }))
 
   it.effect("when one of several leaves, the item that has drained for longest goes on", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* shared({ max: 2, concurrency: 3 })
-      const holders = yield* several(4, pool)
+      const holders = yield* several(5, pool)
       yield* holders[0]!.letGo
       yield* holders[1]!.letGo
-      assert.deepStrictEqual(items(holders), [1, 1, 1, 2])
+      assert.deepStrictEqual(items(holders), [1, 1, 1, 2, 2])
+      // Item 1 drains for it, and item 2 for the next.
       const first = yield* borrow(alone(pool))
       const others = yield* several(3, alone(pool))
       const sharer = yield* borrow(pool)
@@ -578,10 +677,10 @@ describe("an exclusive lease", () => {
         fiber.interruptUnsafe()
         yield* settle
       }
-      // As if they had never come: the first item drained is its, and the other one is shared.
-      const left = sharer.item!.id
-      yield* holders[left === 1 ? 3 : 2]!.letGo
-      assert.deepStrictEqual(items([first]), [3 - left])
+      // As if they had never come.
+      assert.deepStrictEqual(items([first, sharer]), [undefined, 2])
+      yield* holders[2]!.letGo
+      assert.deepStrictEqual(items([first]), [1])
       yield* letAllGo([...holders, first, sharer])
       yield* books(source, pool)
     }))
@@ -592,7 +691,7 @@ describe("an exclusive lease", () => {
       yield* Effect.exit(pool.use(() => Effect.void))
       const holder = yield* borrow(pool)
       assert.strictEqual(ending(yield* Effect.exit(pool.useExclusive(() => Effect.void))), "BorrowTimeout")
-      assert.strictEqual(ending(yield* Effect.exit(pool.use(() => Effect.void))), "served")
+      yield* roomIsThere(pool)
       yield* holder.letGo
       yield* books(source, pool)
     }))
@@ -835,6 +934,49 @@ describe("rules and shared items", () => {
         assert.deepStrictEqual((yield* books(source, pool)).recycled, { failed: 1 })
       }))
 
+    it.effect("what a step acquires lives as long as the item, whichever lease it follows", () =>
+      Effect.gen(function*() {
+        const log: Array<string> = []
+        const schedule = Schedule.recurs(9).pipe(Schedule.tap(({ attempt }) =>
+          Effect.andThen(
+            attempt === 1 ? Effect.void : Effect.sleep(100),
+            Effect.acquireRelease(
+              Effect.sync(() => log.push(`acquire ${attempt}`)),
+              () => Effect.sync(() => log.push(`release ${attempt}`))
+            )
+          )
+        ))
+        const source = new Source()
+        const pool = yield* QueuePool.make({
+          acquire: source.acquire,
+          max: 1,
+          concurrency: 2,
+          recycle: RecyclePolicy.schedule(schedule)
+        })
+        yield* letAllGo(yield* several(2, pool))
+        yield* elapse(200)
+        assert.deepStrictEqual(log, ["acquire 1", "acquire 2", "acquire 3"])
+        yield* pool.clear
+        yield* settle
+        assert.deepStrictEqual(log.slice(3), ["release 3", "release 2", "release 1"])
+        yield* books(source, pool)
+      }))
+
+    it.effect("nothing of a step is kept when it has ended", () =>
+      Effect.gen(function*() {
+        const { pool, source } = yield* shared({ max: 1, recycle: stepped(100, 99) })
+        const sizes: Array<number> = []
+        for (let i = 0; i < 4; i++) {
+          yield* letAllGo(yield* several(2, pool))
+          yield* elapse(200)
+          const [item] = itemsOf(insideOf(pool))
+          const { state } = item!.scope
+          sizes.push(state._tag === "Open" ? state.finalizers?.size ?? 1 : 0)
+        }
+        assert.deepStrictEqual(sizes, [1, 1, 1, 1])
+        yield* books(source, pool)
+      }))
+
     it.effect("nor one that takes other items with it, for one that does not", () =>
       Effect.gen(function*() {
         const { pool, source } = yield* shared({
@@ -1060,10 +1202,12 @@ describe("reset and onReturn of shared items", () => {
         reset: () => Effect.sync(() => void log.push("reset"))
       })
       yield* letAllGo(yield* several(3, pool))
+      const { tending } = insideOf(pool) as unknown as { readonly tending: ReadonlyMap<unknown, unknown> }
+      assert.strictEqual(tending.size, 1)
       yield* elapse(200)
       assert.deepStrictEqual(log, ["return 2"])
       yield* elapse(300)
-      assert.deepStrictEqual(log, ["return 2", "return 1", "return 3", "reset"])
+      assert.deepStrictEqual([log, tending.size], [["return 2", "return 1", "return 3", "reset"], 0])
       assert.strictEqual((yield* books(source, pool)).idle, 1)
     }))
 
@@ -1337,7 +1481,7 @@ describe("what calls back into the pool of shared items", () => {
         if (asked++ === 0) around.act = () => waiter.fiber.interruptUnsafe()
       }
       yield* holders[0]!.letGo
-      assert.deepStrictEqual([endings([waiter]), asked], [["interrupted"], 1])
+      assert.deepStrictEqual([endings([holders[0]!, waiter]), asked], [["served", "interrupted"], 1])
       yield* holders[1]!.letGo
       yield* books(source, pool)
     }))

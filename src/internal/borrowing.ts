@@ -12,9 +12,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { Closed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
+import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
 import { type Background, guarded } from "./background.ts"
-import type { Borrower, Holder, Item, Lease } from "./item.ts"
+import { type Borrower, type Holder, type Item, type Kind, type Lease, reasonOf } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
@@ -24,8 +24,11 @@ type AnyExit = Exit.Exit<unknown, unknown>
 
 /** What borrowing has to do besides, if the options say so. */
 export interface Extras<A> {
-  /** Undefined when the hook has succeeded already. */
-  readonly onBorrow: ((item: Item<A>, timeout: number) => Effect.Effect<void, PoolError> | undefined) | undefined
+  /**
+   * Begins the hook before a lease; `left` is what is left of the borrower's time. `done`
+   * hears how it ended, perhaps at once. Returns what ends it unheard.
+   */
+  readonly onBorrow: ((item: Item<A>, left: number, done: (exit: AnyExit) => void) => () => void) | undefined
   /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
   readonly ends: boolean
   /** Somebody will ask where an item was borrowed. */
@@ -84,7 +87,7 @@ export class Borrowing<A, E, R> {
         (lease) => this.leaseTo(scope, lease)
       )
       // From here on the lease is the scope's to end.
-      return Effect.onExitPrimitive(loan, (exit) => loan.leave(exit))
+      return Effect.onExitPrimitive(loan, () => loan.leave())
     })
   }
 
@@ -102,28 +105,25 @@ export class Borrowing<A, E, R> {
         undefined,
         (lease) => Effect.asSome(this.leaseTo(scope, lease))
       )
-      return Effect.onExitPrimitive(loan, (exit) => loan.leave(exit))
+      return Effect.onExitPrimitive(loan, () => loan.leave())
     })
   }
 
-  /** Several items, all or none. They are asked for in one step and so stand together in the queue: groups cannot block one another. */
+  /**
+   * Several items, all or none. They are asked for in one step and so stand together in the
+   * queue: groups cannot block one another.
+   */
   readonly getN = (n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope> => {
     const site = this.extras.traces ? hereInScope(1) : undefined
     return Effect.withFiber((fiber) => {
       const scope = Context.getUnsafe(fiber.context, Scope.Scope)
       const { max } = this.state.settings
-      if (!(Number.isInteger(n) && n >= 0 && n <= max)) {
-        return Effect.fail(this.error(tooLarge(n, max)))
-      }
-      const group = new Group<A, E, R>(this, n, site, (leases) => {
-        const items: Array<A> = []
-        for (const lease of leases) {
-          this.scopeTo(scope, lease)
-          items.push(lease.item.value)
-        }
-        return Effect.succeed(items)
+      if (!(Number.isInteger(n) && n >= 0 && n <= max)) return Exit.fail(this.error(tooLarge(n, max)))
+      const group = new Group<A, E, R>(this, n, (lease) => {
+        lease.site = site
+        this.scopeTo(scope, lease)
       })
-      return Effect.onExitPrimitive(group, (exit) => group.leave(exit))
+      return Effect.onExitPrimitive(group, () => group.leave())
     })
   }
 
@@ -235,16 +235,54 @@ export class Borrowing<A, E, R> {
     return kind === "available" ? this.state.lendIfAvailable(fiber) : this.state.lend(fiber, kind === "alone")
   }
 
-  enqueue(fiber: Holder, kind: Kind, group = 1): Borrower<A> {
-    return this.state.queue.enter(fiber, kind === "alone", group)
+  enqueue(fiber: Holder, kind: Kind): Borrower<A> {
+    return this.state.queue.enter(fiber, kind === "alone", 1)
   }
 
-  abandon(borrower: Borrower<A>): void {
-    if (!borrower.begun) this.state.abandon(borrower)
+  /** The borrower goes without, unless its lease has begun. */
+  abandon(borrower: Borrower<A>, why: string): void {
+    if (borrower.begun) return
+    borrower.stop?.()
+    this.state.abandon(borrower, why)
   }
 
-  begin(borrower: Borrower<A>): Lease<A> | undefined {
-    return this.state.begin(borrower)
+  /**
+   * What stands between being handed an item and having it: undefined when that is over
+   * already. It ends also when the item is lost.
+   */
+  ready(borrower: Borrower<A>): Effect.Effect<void> | undefined {
+    const { onBorrow } = this.extras
+    const lease = borrower.lease!
+    if (onBorrow === undefined) {
+      borrower.ready = true
+      return undefined
+    }
+    let over = false
+    borrower.touched = true
+    const stop = borrower.stop = onBorrow(lease.item, borrower.deadline - this.background.now(), (exit) => {
+      over = true
+      // Its function may have called back into the pool.
+      if (borrower.lease !== lease || borrower.begun) return
+      if (Exit.isSuccess(exit)) {
+        borrower.ready = true
+        this.wake(borrower)
+      } else {
+        this.state.doom(lease.item, "onBorrow failed", lease.since)
+        this.state.refuseLent(borrower, {
+          _tag: "Pool",
+          reason: new HookFailed({ hook: "onBorrow", cause: exit.cause })
+        })
+      }
+    })
+    if (over) return undefined
+    return Effect.callback((resume) => {
+      const look = borrower.resume = () => {
+        if (!over && borrower.lease === lease && !borrower.begun) return
+        stop()
+        resume(Exit.void)
+      }
+      look()
+    })
   }
 
   /** Nothing is available, and why. */
@@ -254,13 +292,13 @@ export class Borrowing<A, E, R> {
     return suspended && settings.refuses ? Effect.fail(this.error(new Suspended())) : Effect.succeedNone
   }
 
-  /** Sleeps until all of the borrowers are settled, or one is refused, or one has lost what it was handed. */
+  /** Sleeps until all of the borrowers are settled, or one is refused. */
   wait(borrowers: ReadonlyArray<Borrower<A>>): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
       const look = (): void => {
         const refused = borrowers.find(({ refusal }) => refusal !== undefined)
         if (refused !== undefined) resume(this.outcome(refused))
-        else if (borrowers.every(({ settled }) => settled) || borrowers.some(hasLost)) resume(Exit.void)
+        else if (borrowers.every(({ settled }) => settled)) resume(Exit.void)
       }
       for (const borrower of borrowers) borrower.resume = look
       look()
@@ -270,8 +308,10 @@ export class Borrowing<A, E, R> {
   /** As `wait` for one. */
   waitFor(borrower: Borrower<A>): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
-      if (borrower.settled) resume(this.outcome(borrower))
-      else borrower.resume = () => resume(this.outcome(borrower))
+      const look = borrower.resume = () => {
+        if (borrower.settled) resume(this.outcome(borrower))
+      }
+      look()
     })
   }
 
@@ -325,8 +365,6 @@ const Operation: new<A, E, R>() => Effect.Effect<A, E, R> = (() => {
   return Operation as never
 })()
 
-type Kind = "shared" | "alone" | "available"
-
 /** What a lease is for: what `use` was given, or something that needs the lease itself. */
 type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>
 type Body<A, B, E, R> = (lease: Lease<A>) => Effect.Effect<B, E, R>
@@ -371,10 +409,9 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   private readonly site: Site | undefined
   private readonly f: Plain<A, B, E2, R2> | undefined
   private readonly body: Body<A, B, E2, R2> | undefined
+  /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
-  /** The lease is with the borrower, and no hook stands in between. */
-  private given = false
 
   constructor(
     pool: Borrowing<A, E, R>,
@@ -392,49 +429,48 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const lease = this.pool.lend(fiber, this.kind)
-    if (lease !== undefined) return this.begun(lease)
+    const { kind, pool } = this
+    if (pool.extras.onBorrow === undefined) {
+      const lease = pool.lend(fiber, kind)
+      if (lease !== undefined) return this.give(lease)
+      if (kind !== "available") return this.wait(this.borrower = pool.enqueue(fiber, kind))
+    } else {
+      const borrower = this.borrower = pool.state.reserve(fiber, kind, 1)
+      if (borrower !== undefined) return this.next(borrower)
+    }
     // The type of the body is an Option then.
-    if (this.kind === "available") return this.pool.nothing as Effect.Effect<never, PoolError>
-    return this.wait(this.borrower = this.pool.enqueue(fiber, this.kind))
+    return pool.nothing as Effect.Effect<never, PoolError>
   }
 
   private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.flatMap(this.pool.waitFor(borrower), (): Effect.Effect<B, E | E2 | PoolError, R2> => {
-      const lease = this.pool.begin(borrower)
-      if (lease !== undefined) return this.begun(lease)
-      return borrower.begun ? Exit.fail(this.pool.error(new Closed())) : this.wait(borrower)
-    })
+    return Effect.flatMap(this.pool.waitFor(borrower), () => this.next(borrower))
   }
 
-  private begun(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
+  /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
+  private next(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    const { pool } = this
+    if (borrower.refusal !== undefined) return this.wait(borrower)
+    if (borrower.lease === undefined) return borrower.waits ? this.wait(borrower) : this.start(borrower.holder)
+    if (borrower.ready) return this.give(pool.state.begin(borrower))
+    const hook = pool.ready(borrower)
+    return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
+  }
+
+  private give(lease: Lease<A>): Effect.Effect<B, E2, R2> {
     this.lease = lease
     lease.site = this.site
-    const hook = hookOf(this.pool, lease, this.borrower)
-    if (hook !== undefined) return Effect.flatMap(hook, () => this.give(lease))
-    return this.give(lease)
-  }
-
-  private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
-    // The hook took its time.
-    if (!lease.active) return Exit.fail(this.pool.gone(lease))
-    this.given = true
     return this.f === undefined ? this.body!(lease) : this.f(lease.item.value)
   }
 
   /** Gives back what was lent, or gives up what was waited for. */
   end(exit: AnyExit): undefined {
-    if (this.lease === undefined || !this.given) this.leave(exit)
+    if (this.lease === undefined) this.leave()
     else this.lease.giveBack(exit)
   }
 
-  leave(exit: AnyExit): undefined {
-    const { borrower, given, lease, pool } = this
-    if (lease === undefined) {
-      if (borrower !== undefined) pool.abandon(borrower)
-    } else if (!given) {
-      spoil(pool, lease, exit)
-    }
+  leave(): undefined {
+    const { borrower } = this
+    if (this.lease === undefined && borrower !== undefined) this.pool.abandon(borrower, "Interrupted")
   }
 }
 
@@ -444,77 +480,50 @@ class Group<A, E, R> extends Operation<Array<A>, E | PoolError, never>
 {
   private readonly pool: Borrowing<A, E, R>
   private readonly size: number
-  private readonly site: Site | undefined
-  private readonly body: (leases: ReadonlyArray<Lease<A>>) => Effect.Effect<Array<A>>
-  private readonly leases: Array<Lease<A>> = []
+  private readonly give: (lease: Lease<A>) => void
   private readonly borrowers: Array<Borrower<A>> = []
-  private given = false
 
-  constructor(
-    pool: Borrowing<A, E, R>,
-    size: number,
-    site: Site | undefined,
-    body: (leases: ReadonlyArray<Lease<A>>) => Effect.Effect<Array<A>>
-  ) {
+  constructor(pool: Borrowing<A, E, R>, size: number, give: (lease: Lease<A>) => void) {
     super()
     this.pool = pool
     this.size = size
-    this.site = site
-    this.body = body
+    this.give = give
   }
 
   start(fiber: Holder): Effect.Effect<Array<A>, E | PoolError> {
-    // Also those that are idle go through the queue, where nothing is taken up before all are there.
-    for (let i = 0; i < this.size; i++) this.borrowers.push(this.pool.enqueue(fiber, "alone", this.size))
-    return this.gather()
+    const { borrowers, pool, size } = this
+    // Also when one is refused: a borrowing of so many counts as so many.
+    while (borrowers.length < size) borrowers.push(pool.state.reserve(fiber, "alone", size)!)
+    return this.next()
   }
 
-  private gather(): Effect.Effect<Array<A>, E | PoolError> {
-    return Effect.flatMap(this.pool.wait(this.borrowers), (): Effect.Effect<Array<A>, E | PoolError> => {
-      // Those of a group that fails were not used.
-      for (const borrower of this.borrowers) {
-        if (!hasLost(borrower)) continue
-        this.pool.begin(borrower)
-        if (borrower.begun) return Exit.fail(this.pool.error(new Closed()))
+  // None is taken up before all are there: those of a group that fails were not used.
+  private next(): Effect.Effect<Array<A>, E | PoolError> {
+    const { borrowers, pool } = this
+    for (const borrower of borrowers) {
+      if (borrower.lease === undefined || borrower.refusal !== undefined) {
+        return Effect.flatMap(pool.wait(borrowers), () => this.next())
       }
-      if (!this.borrowers.every(({ lease }) => lease?.active === true)) return this.gather()
-      for (const borrower of this.borrowers) this.leases.push(this.pool.begin(borrower)!)
-      return this.hooks(0)
-    })
-  }
-
-  private hooks(from: number): Effect.Effect<Array<A>, PoolError> {
-    for (let i = from; i < this.leases.length; i++) {
-      const lease = this.leases[i]!
-      lease.site = this.site
-      const hook = hookOf(this.pool, lease, this.borrowers[i])
-      if (hook !== undefined) return Effect.flatMap(hook, () => this.hooks(i + 1))
     }
-    const gone = this.leases.find(({ active }) => !active)
-    if (gone !== undefined) return Exit.fail(this.pool.gone(gone))
-    this.given = true
-    return this.body(this.leases)
+    for (const borrower of borrowers) {
+      if (borrower.ready) continue
+      const hook = pool.ready(borrower)
+      if (hook !== undefined) return Effect.flatMap(hook, () => this.next())
+      if (!borrower.ready) return this.next()
+    }
+    // All before one is given: in a scope that is closed already each comes back at once.
+    const leases = borrowers.map((borrower) => pool.state.begin(borrower))
+    for (const lease of leases) this.give(lease)
+    return Effect.succeed(leases.map(({ item }) => item.value))
   }
 
-  leave(exit: AnyExit): undefined {
-    if (this.given) return
-    for (const lease of this.leases) spoil(this.pool, lease, exit)
-    for (const borrower of this.borrowers) this.pool.abandon(borrower)
+  /** Unless all were given. Those that wait leave first: nothing is handed to them any more. */
+  leave(): undefined {
+    const { borrowers, pool } = this
+    const refusal = borrowers.find((borrower) => borrower.refusal !== undefined)?.refusal
+    const why = refusal === undefined ? "Interrupted" : reasonOf(refusal)
+    for (const waits of [true, false]) {
+      for (const borrower of borrowers) if (borrower.queued === waits) pool.abandon(borrower, why)
+    }
   }
-}
-
-/** The item that it was handed is gone. */
-const hasLost = ({ lease }: Borrower<unknown>): boolean => lease?.active === false
-
-const hookOf = <A, E, R>(
-  { extras: { onBorrow }, state }: Borrowing<A, E, R>,
-  { item, since }: Lease<A>,
-  borrower: Borrower<A> | undefined
-): Effect.Effect<void, PoolError> | undefined =>
-  onBorrow?.(item, borrower === undefined ? state.settings.borrowTimeout : borrower.deadline - since)
-
-/** The borrower has left between being lent the item and having it: nobody knows in what state it is. */
-const spoil = <A, E, R>({ extras, state }: Borrowing<A, E, R>, lease: Lease<A>, exit: AnyExit): void => {
-  if (extras.onBorrow !== undefined && lease.active) state.doom(lease.item, "onBorrow failed", lease.since)
-  lease.giveBack(exit)
 }

@@ -3,11 +3,8 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { HookFailed, PoolError } from "../PoolError.ts"
 import type { Background } from "./background.ts"
-import type { Item } from "./item.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 type ItemHook<A, R> = (item: A) => Effect.Effect<unknown, unknown, R>
@@ -26,30 +23,45 @@ export interface Hooks<A, E, R> {
  * time for the release.
  */
 export const prepared = <A, E, R>(
+  background: Background<R>,
   acquire: Effect.Effect<A, E, R>,
   { onAcquire, onRelease }: Hooks<A, E, R>,
   timeout: number
 ): Effect.Effect<A, E, R | Scope.Scope> => {
-  const acquired = onAcquire === undefined ? acquire : Effect.tap(acquire, onAcquire)
+  const acquired = onAcquire === undefined
+    ? acquire
+    : Effect.tap(
+      acquire,
+      (item) =>
+        Effect.flatMap(
+          Scope.Scope,
+          (scope) => apart(background, Scope.provide(Effect.suspend(() => onAcquire(item)), scope))
+        )
+    )
   if (onRelease === undefined) return acquired
-  return Effect.contextWith((context) =>
-    Effect.tap(acquired, (item) => {
-      const hook = Effect.suspend(() => onRelease(item))
-      return Effect.addFinalizer(() => Effect.orDie(Effect.provideContext(atMost(hook, timeout), context)))
-    })
-  )
+  return Effect.tap(acquired, (item) => Effect.addFinalizer(() => beforeRelease(background, onRelease, item, timeout)))
 }
 
-/** Runs it in a fiber of its own, and waits no longer, not even for its interruption. */
-const atMost = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
+// In a fiber of its own, as is `onRelease`: one that cannot even be interrupted must not
+// hold up the release of the item.
+const apart = <A, E, R>(background: Background<R>, hook: Effect.Effect<A, E, R>): Effect.Effect<A, E> =>
+  Effect.callback((resume) => {
+    const fiber = background.fork(hook)
+    fiber.addObserver(resume)
+    return Effect.sync(() => fiber.interruptUnsafe())
+  })
+
+const beforeRelease = <A, R>(
+  background: Background<R>,
+  hook: ItemHook<A, R>,
+  item: A,
   timeout: number
-): Effect.Effect<A, E | Cause.TimeoutError, R> =>
-  Effect.flatMap(Effect.forkDetach(effect, { startImmediately: true }), (fiber) => {
-    const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return exit
-    const ended = Effect.timeout(Fiber.join(fiber), timeout)
-    return Effect.onExit(ended, () => Effect.sync(() => fiber.interruptUnsafe()))
+): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const work = Effect.scoped(Effect.suspend(() => hook(item)))
+    const task = background.run(work, timeout, "onRelease", (exit) => resume(Effect.orDie(Effect.asVoid(exit))))
+    // It must not begin when the item was abandoned, and its release goes on.
+    return Effect.sync(() => task.stop())
   })
 
 /** Watches over an item until it is released; `died` hears of its end before that. */
@@ -66,36 +78,45 @@ export const watch = <A, R>(
   background.fork(Scope.addFinalizer(scope, Effect.sync(() => fiber.interruptUnsafe())))
 }
 
-/** The hook before a lease; undefined when it has succeeded at once. */
+/**
+ * The hook before a lease, for so many milliseconds; `left` when these are all that is left
+ * of the borrower's time. `done` hears how it ended, perhaps at once; what is returned
+ * ends it, and then `done` does not hear of it.
+ */
 export const beforeLease = <A, R>(
   background: Background<R>,
-  pool: string,
   hook: ItemHook<A, R>,
-  { value }: Item<A>,
-  timeout: number
-): Effect.Effect<void, PoolError> | undefined => {
-  const fiber = background.fork(Effect.scoped(Effect.suspend(() => hook(value))))
-  const outcome = (exit: AnyExit): Exit.Exit<void, PoolError> =>
-    Exit.isSuccess(exit)
-      ? Exit.void
-      : Exit.fail(new PoolError({ pool, reason: new HookFailed({ hook: "onBorrow", cause: exit.cause }) }))
+  item: A,
+  timeout: number,
+  left: boolean,
+  done: (exit: AnyExit) => void
+): () => void => {
+  const { alarms } = background
+  let over = false
+  const end = (exit: AnyExit): void => {
+    if (over) return
+    over = true
+    alarms.cancel(alarm)
+    done(exit)
+  }
+  const stop = (): void => {
+    if (over) return
+    over = true
+    alarms.cancel(alarm)
+    fiber.interruptUnsafe()
+  }
+  const alarm = alarms.make(() => {
+    const limit = left ? `the ${timeout}ms that were left of borrowTimeout` : `${timeout}ms`
+    stop()
+    done(Exit.fail(new Cause.TimeoutError(`onBorrow took longer than ${limit}`)))
+  })
+  const fiber = background.fork(Effect.scoped(Effect.suspend(() => hook(item))))
   const exit = fiber.pollUnsafe()
-  if (exit !== undefined) return Exit.isSuccess(exit) ? undefined : outcome(exit)
-  return Effect.callback((resume) => {
-    const { alarms } = background
-    const end = (exit: AnyExit): void => {
-      alarms.cancel(alarm)
-      resume(outcome(exit))
-    }
-    const alarm = alarms.make(() => {
-      end(Exit.fail(new Cause.TimeoutError(`onBorrow took longer than ${timeout}ms`)))
-      fiber.interruptUnsafe()
-    })
+  if (exit === undefined) {
     alarms.set(alarm, background.now() + timeout)
     fiber.addObserver(end)
-    return Effect.sync(() => {
-      alarms.cancel(alarm)
-      fiber.interruptUnsafe()
-    })
-  })
+  } else {
+    end(exit)
+  }
+  return stop
 }

@@ -66,13 +66,13 @@ export class Lease<A> {
     this.by = holder.id
     this.span = holder.cache.span
     this.since = now
-    this.ended = undefined
   }
 
   /** An item must not keep what belongs to its last borrower, nor take that one's fiber for the next one's. */
   over(): void {
     this.active = false
-    this.span = this.site = this.fiber = this.handed = undefined
+    this.handed = undefined
+    this.span = this.site = this.fiber = undefined
   }
 }
 
@@ -186,6 +186,12 @@ export type Refusal =
   | { readonly _tag: "Pool"; readonly reason: Reason }
   | { readonly _tag: "Open"; readonly cause: Cause.Cause<unknown> }
 
+/** What a borrower asks for: an item that others may have too, one for itself, or what is there for the taking. */
+export type Kind = "shared" | "alone" | "available"
+
+/** As it stands in events. */
+export const reasonOf = (refusal: Refusal): string => refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag
+
 export class Borrower<A> implements Waiters.Waiter {
   /** Its number among all that ever waited. */
   readonly turn: number
@@ -196,13 +202,21 @@ export class Borrower<A> implements Waiters.Waiter {
   readonly group: number
   readonly since: number
   readonly deadline: number
+  /** When its item is lost it waits for another. */
+  waits = true
   ahead: Waiters.Waiter | undefined = undefined
   behind: Waiters.Waiter | undefined = undefined
   queued = false
   supply: Waiters.Supply | undefined = undefined
   lease: Lease<A> | undefined = undefined
   refusal: Refusal | undefined = undefined
-  /** The lease has begun: the end of it now belongs to a scope or to `use`. */
+  /** The hook before a lease has begun on its item: nobody knows in what state that is. */
+  touched = false
+  /** Nothing stands any more between it and its item. */
+  ready = false
+  /** Ends the hook that is under way. */
+  stop: (() => void) | undefined = undefined
+  /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
   begun = false
   /** Set once the borrower's fiber sleeps. */
   resume: (() => void) | undefined = undefined

@@ -36,5 +36,5 @@ export const closeWithout = (
   if (state._tag === "Closed") return []
   scope.state = { _tag: "Closed", exit }
   if (state._tag === "Empty") return []
-  return state.finalizers === undefined ? [state.finalizer!] : Array.from(state.finalizers.values()).reverse()
+  return state.finalizers === undefined ? [state.finalizer!] : Array.from(state.finalizers.values()).toReversed()
 }

@@ -99,7 +99,7 @@ export class Opens<A, E, R> {
       if (job.closing !== undefined) return this.late(opening, job, Exit.void)
       background.alarms.set(job.alarm, background.now() + given.openTimeout)
       const fiber = background.fork(Effect.flatMap(
-        Scope.provide(prepared(acquire, given.hooks, given.closeTimeout / 2), job.scope),
+        Scope.provide(prepared(background, acquire, given.hooks, given.closeTimeout / 2), job.scope),
         (value) => {
           const item = this.state().opener.admit(opening, value, job.scope)
           return Effect.as(Scope.provide(this.rules.start(item) ?? Effect.void, job.scope), item)

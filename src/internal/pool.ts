@@ -271,7 +271,7 @@ export class Pool<A, E, R> {
   ): Work<R> | undefined => {
     const { reset } = this.effects
     const clean = (): Work<R> | undefined =>
-      item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
+      item.status === "resetting" && item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
     const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
     const first = inTurn(after, verdict)
     // What is to be done first may end the item, and then there is nothing to clean.
@@ -287,9 +287,11 @@ export class Pool<A, E, R> {
   }
 
   private readonly reset = (item: Item<A>, work: Work<R>): void => {
+    const { onReturn, reset } = this.effects
+    const what = onReturn === undefined ? "the reset" : reset === undefined ? "onReturn" : "onReturn and the reset"
     this.tasks.set(
       item,
-      this.background.run(work, this.settings.resetTimeout, "the reset", (ended) => {
+      this.background.run(work, this.settings.resetTimeout, what, (ended) => {
         this.tasks.delete(item)
         if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value)
         else this.state.wasReset(item, ended.cause, undefined)
@@ -312,9 +314,10 @@ export class Pool<A, E, R> {
     )
   }
 
-  private readonly onBorrow = (item: Item<A>, timeout: number): Effect.Effect<void, PoolError> | undefined => {
-    const { checkTimeout, name } = this.settings
-    return beforeLease(this.background, name, this.effects.onBorrow!, item, Math.min(checkTimeout, timeout))
+  private readonly onBorrow = (item: Item<A>, left: number, done: (exit: AnyExit) => void): () => void => {
+    const { checkTimeout } = this.settings
+    const timeout = Math.max(0, Math.min(checkTimeout, left))
+    return beforeLease(this.background, this.effects.onBorrow!, item.value, timeout, left < checkTimeout, done)
   }
 
   // ---- the pool's own life

@@ -1,7 +1,17 @@
 // Borrowers that could not be served at once: their turn, their deadline, and why
 // one of them goes without.
 import { BorrowTimeout, Closed, InvalidOptions, Suspended, TooManyWaiters } from "../PoolError.ts"
-import { Borrower, type Holder, holderName, Item, type Lease, leasesOf, type Opening, type Refusal } from "./item.ts"
+import {
+  Borrower,
+  type Holder,
+  holderName,
+  Item,
+  type Lease,
+  leasesOf,
+  type Opening,
+  reasonOf,
+  type Refusal
+} from "./item.ts"
 import type { Pooled } from "./pooled.ts"
 import { Waiters } from "./waiters.ts"
 
@@ -31,28 +41,28 @@ export class Queue<A> {
     this.shell = shell
   }
 
+  /** A borrower in its order of arrival. */
+  arrival(holder: Holder, alone: boolean, group: number, now: number): Borrower<A> {
+    const { borrowTimeout, concurrency } = this.state.settings
+    return new Borrower<A>(this.turns++, holder, alone && concurrency > 1, group, now, now + borrowTimeout)
+  }
+
   /** The borrower may be settled already when this returns. */
   enter(holder: Holder, alone: boolean, group: number): Borrower<A> {
     const { shell, state, waiters } = this
     const now = shell.now()
     const { borrowTimeout, maxWaiters } = state.settings
-    const shares = state.settings.concurrency > 1
-    const borrower = new Borrower<A>(this.turns++, holder, alone && shares, group, now, now + borrowTimeout)
-    if (state.closed) {
-      this.refuse(borrower, { _tag: "Pool", reason: new Closed() }, now)
-      return borrower
-    }
-    if (state.suspended && state.settings.refuses) {
-      this.refuse(borrower, { _tag: "Pool", reason: new Suspended() }, now)
-      return borrower
-    }
+    const borrower = this.arrival(holder, alone, group, now)
+    if (this.turnedAway(borrower, now)) return borrower
     state.lazy = false
+    const before = this.unserved
     waiters.push(borrower)
     state.pump(now)
     // An item behind the one that needed a check may need none, and a group comes here first.
     if (!borrower.queued) return borrower
     state.totals.waited++
-    if (borrower.supply === undefined && this.unserved(borrower) > maxWaiters) {
+    // Not when there is room for it in what is under way.
+    if (this.unserved > Math.max(before, maxWaiters)) {
       waiters.leave(borrower)
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
       this.refuse(borrower, { _tag: "Pool", reason }, now)
@@ -66,33 +76,63 @@ export class Queue<A> {
     return borrower
   }
 
-  /** How many wait and nothing is under way for them: an item that is opened or checked serves several who share it. */
-  private unserved({ alone }: Borrower<A>): number {
-    const { waiters } = this
-    const shared = waiters.supplied - (waiters.alone - waiters.bareAlone)
-    const left = waiters.size - waiters.alone - shared * this.state.settings.concurrency
-    return left > 0 ? left + waiters.bareAlone : alone ? waiters.bareAlone : 0
+  /** How many wait with nothing under way for them: an item that is opened or checked serves several who share it. */
+  private get unserved(): number {
+    const { alone, size } = this.waiters
+    return this.aloneLeft + Math.max(0, size - alone - this.promised * this.state.settings.concurrency)
   }
 
-  /** The item that it was handed is lost: it waits in its old place again, before all that came later. */
+  /** How many need an item alone and have none in sight. What is promised to those who share beyond their need is for them. */
+  get aloneLeft(): number {
+    const { alone, bareAlone, size } = this.waiters
+    const beyond = this.promised - Math.ceil((size - alone) / this.state.settings.concurrency)
+    return Math.max(0, bareAlone - Math.max(0, beyond))
+  }
+
+  /** How many items on their way are promised to waiters who share. */
+  private get promised(): number {
+    const { alone, bareAlone, supplied } = this.waiters
+    return supplied - (alone - bareAlone)
+  }
+
+  /** Who cannot be served need not wait. */
+  private turnedAway(borrower: Borrower<A>, now: number): boolean {
+    const { closed, settings, suspended } = this.state
+    const { group } = borrower
+    const reason = closed
+      ? new Closed()
+      : suspended && settings.refuses
+      ? new Suspended()
+      : group > settings.max
+      ? tooLarge(group, settings.max)
+      : undefined
+    if (reason !== undefined) this.refuse(borrower, { _tag: "Pool", reason }, now)
+    return reason !== undefined
+  }
+
+  /**
+   * The item that it was handed is lost: it waits in its old place again, at once. Were those
+   * who came later served meanwhile, groups could block one another.
+   */
   enterAgain(borrower: Borrower<A>, now: number): void {
-    borrower.lease = borrower.resume = undefined
-    if (this.state.suspended && this.state.settings.refuses) {
-      this.refuse(borrower, { _tag: "Pool", reason: new Suspended() }, now)
-      return
+    borrower.lease = undefined
+    borrower.touched = borrower.ready = false
+    if (borrower.waits) {
+      if (this.turnedAway(borrower, now)) return
+      let next = this.waiters.head
+      while (next !== undefined && next.turn < borrower.turn) next = next.behind as Borrower<A> | undefined
+      this.waiters.insert(borrower, next)
+      if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
     }
-    let next = this.waiters.head
-    while (next !== undefined && next.turn < borrower.turn) next = next.behind as Borrower<A> | undefined
-    this.waiters.insert(borrower, next)
-    this.state.pump(now)
-    if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
+    // Its hook may be under way.
+    this.shell.wake(borrower)
   }
 
-  /** The borrower leaves by itself. */
-  leave(borrower: Borrower<A>): void {
+  /** The borrower leaves by itself, or because others of its group were refused. */
+  leave(borrower: Borrower<A>, why: string): void {
     const now = this.shell.now()
     this.waiters.leave(borrower)
-    if (this.state.listening) this.tell("Interrupted", borrower, now)
+    if (this.state.listening) this.tell(why, borrower, now)
     this.left(now)
   }
 
@@ -153,9 +193,12 @@ export class Queue<A> {
         own.clear()
         break
       }
-      const items = own.get(lease.by)
-      if (items === undefined) own.set(lease.by, new Set([lease.item]))
-      else items.add(lease.item)
+      // What is kept for a group that waits is no nested borrow.
+      if (lease.taken) {
+        const items = own.get(lease.by)
+        if (items === undefined) own.set(lease.by, new Set([lease.item]))
+        else items.add(lease.item)
+      }
       if (oldest === undefined || lease.since < oldest.since) oldest = lease
     }
     return {
@@ -173,9 +216,7 @@ export class Queue<A> {
   /** The borrower, in the queue no more, hears that it goes without. */
   refuse(borrower: Borrower<A>, refusal: Refusal, now: number): void {
     borrower.refusal = refusal
-    if (this.state.listening) {
-      this.tell(refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag, borrower, now)
-    }
+    if (this.state.listening) this.tell(reasonOf(refusal), borrower, now)
     this.shell.wake(borrower)
   }
 
@@ -193,4 +234,6 @@ export class Queue<A> {
 
 /** So many items at once cannot be lent. */
 export const tooLarge = (n: number, max: number): InvalidOptions =>
-  new InvalidOptions({ problems: [{ option: "n", value: n, allowed: `a whole number from 0 to max, which is ${max}` }] })
+  new InvalidOptions({
+    problems: [{ option: "n", value: n, allowed: `a whole number from 0 to max, which is ${max}` }]
+  })

@@ -1,10 +1,11 @@
 // Items that several borrowers have at once. They are listed by how many have
 // them, so that a newcomer joins where there are fewest, and all is O(1).
 //
-// Who needs an item alone waits in the same queue as all others. When no item is
-// idle and none may be opened for it, one that is shared takes no newcomer until it
-// is free: for each such waiter one, the least loaded first. It is then given to the
-// head of the queue like any item that comes back. So neither kind starves the other.
+// Who needs an item alone waits in the same queue as all others. When it is the first,
+// no item is idle and none may be opened for it, one that is shared takes no newcomer
+// until it is free: for each such waiter one, the least loaded first. It is then given
+// to the head of the queue like any item that comes back. So neither kind starves the
+// other.
 import type { Holder, Item, Share } from "./item.ts"
 import { Lease } from "./item.ts"
 
@@ -58,12 +59,12 @@ export class Sharing<A> {
     return lease
   }
 
-  /** A borrower has left; how many are left. A lease that was cut off is not used again. */
-  leave(item: Item<A>, lease: Lease<A>, again: boolean): number {
+  /** A borrower has left; how many are left. An item that a lease was cut off from is doomed, and begins no other. */
+  leave(item: Item<A>, lease: Lease<A>): number {
     const share = item.share!
     share.leases.delete(lease)
     this.leases--
-    if (again) share.free.push(lease)
+    share.free.push(lease)
     this.update(item)
     return share.leases.size
   }

@@ -33,9 +33,12 @@ import {
   type Holder,
   holderName,
   type Item,
+  type Kind,
   type Lease,
   leasesOf,
   type Opening,
+  reasonOf,
+  type Refusal,
   type Share
 } from "./item.ts"
 import { Opener } from "./opener.ts"
@@ -63,6 +66,8 @@ export class PoolState<A, R> implements Pooled<A> {
   readonly sweeper: Sweeper<A, R>
   readonly opener: Opener<A, R>
   lent = 0
+  /** Leases that run, or are to be taken up. */
+  leases = 0
   closing = 0
   checking = 0
   closed = false
@@ -114,12 +119,6 @@ export class PoolState<A, R> implements Pooled<A> {
     return this.openings.size + this.idle.size + this.lent + this.closing
   }
 
-  /** Leases that run. */
-  get leases(): number {
-    const { borrowed, returned, takenBack } = this.totals
-    return borrowed - returned - takenBack
-  }
-
   counts(): Counts {
     return {
       idle: this.idle.size,
@@ -141,6 +140,39 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
+    return this.lentAtOnce(this.pick(holder, alone))
+  }
+
+  /** An item that needs no check, at once or not at all. */
+  lendIfAvailable(holder: Holder): Lease<A> | undefined {
+    return this.lentAtOnce(this.pickAvailable(holder))
+  }
+
+  private lentAtOnce(lease: Lease<A> | undefined): Lease<A> | undefined {
+    if (lease === undefined) return undefined
+    this.grant(lease, 0)
+    this.openAhead(lease.since)
+    return lease
+  }
+
+  /**
+   * An item now or later, for a borrower that something more stands before: a hook, or
+   * others of its group. Until `begin` it has not got it. Undefined when nothing is
+   * available to one that would not wait.
+   */
+  reserve(holder: Holder, kind: Kind, group: number): Borrower<A> | undefined {
+    const alone = kind === "alone"
+    const waits = kind !== "available"
+    const lease = waits ? this.pick(holder, alone) : this.pickAvailable(holder)
+    if (lease === undefined) return waits ? this.queue.enter(holder, alone, group) : undefined
+    const borrower = this.queue.arrival(holder, alone, group, lease.since)
+    borrower.waits = waits
+    this.hand(lease, borrower)
+    this.openAhead(lease.since)
+    return borrower
+  }
+
+  private pick(holder: Holder, alone: boolean): Lease<A> | undefined {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
@@ -161,14 +193,14 @@ export class PoolState<A, R> implements Pooled<A> {
     // A predicate may have called back into the pool.
     if (!item.linked || this.halted) return undefined
     this.idle.remove(item)
-    return this.started(this.lendTo(item, holder, alone, now), now)
+    return this.lendTo(item, holder, alone, now)
   }
 
   private lendShared(holder: Holder): Lease<A> | undefined {
     const now = this.shell.now()
     const item = this.roomy(now)
     if (item === undefined || !this.mayShare) return undefined
-    return this.started(this.joinTo(item, holder, now), now)
+    return this.joinTo(item, holder, now)
   }
 
   /** Not while there are too many since `max` was made smaller: these go only when nobody has them. */
@@ -176,20 +208,23 @@ export class PoolState<A, R> implements Pooled<A> {
     return !this.halted && this.lent <= this.settings.max
   }
 
-  private started(lease: Lease<A>, now: number): Lease<A> {
+  /** The borrower has it from now on. */
+  private grant(lease: Lease<A>, waited: number): void {
     lease.taken = true
+    this.totals.borrowed++
     this.clock?.started(lease)
-    if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited: 0 }, now)
+    if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited }, lease.since)
+  }
+
+  private openAhead(now: number): void {
     if (this.lazy || this.settings.targetUtilization < 1 || this.settings.minIdle > 0) {
       this.lazy = false
       this.pump(now)
     }
-    return lease
   }
 
-  /** An item that needs no check, at once or not at all. */
-  lendIfAvailable(holder: Holder): Lease<A> | undefined {
-    let lease = this.lend(holder, false)
+  private pickAvailable(holder: Holder): Lease<A> | undefined {
+    let lease = this.pick(holder, false)
     // The one whose turn it is needs a check; another may need none.
     while (lease === undefined && this.waiters.size === 0 && !this.halted) {
       const now = this.shell.now()
@@ -207,20 +242,20 @@ export class PoolState<A, R> implements Pooled<A> {
     return item
   }
 
-  /** The borrower is gone, whatever it waits for or was given. */
-  abandon(borrower: Borrower<A>): void {
-    if (borrower.queued) return this.queue.leave(borrower)
+  /** The borrower is gone, whatever it waits for or was given, and why. */
+  abandon(borrower: Borrower<A>, why: string): void {
+    if (borrower.queued) return this.queue.leave(borrower, why)
     const { lease } = borrower
     if (lease === undefined || borrower.begun) return
     borrower.begun = true
     const now = this.shell.now()
-    if (this.listening) this.queue.tell("Interrupted", borrower, now)
+    if (this.listening) this.queue.tell(why, borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
-    if (!lease.active) return
-    this.totals.borrowed--
+    this.leases--
     lease.over()
     const { item } = lease
     const { share } = item
+    if (borrower.touched) item.doom ??= "borrow given up"
     if (!this.stillShared(lease)) {
       // What was to be done after the leases of others was put off until now.
       if (share?.used === true) this.clean(item, item.exit!, share.pending as Work<R> | undefined, false, now)
@@ -229,18 +264,26 @@ export class PoolState<A, R> implements Pooled<A> {
     this.pump(now)
   }
 
+  /** The borrower was handed an item, and goes without all the same. */
+  refuseLent(borrower: Borrower<A>, refusal: Refusal): void {
+    borrower.refusal = refusal
+    this.abandon(borrower, reasonOf(refusal))
+    borrower.stop?.()
+    this.shell.wake(borrower)
+  }
+
   /** An item that is in no list begins to be lent. */
   private lendTo(item: Item<A>, holder: Holder, alone: boolean, now: number): Lease<A> {
     item.status = "lent"
     this.lent++
     if (this.shares && !alone) return this.joinTo(item, holder, now)
-    this.totals.borrowed++
+    this.leases++
     item.lease.begin(holder, now)
     return item.lease
   }
 
   private joinTo(item: Item<A>, holder: Holder, now: number): Lease<A> {
-    this.totals.borrowed++
+    this.leases++
     return this.sharing.join(item, holder, now)
   }
 
@@ -269,6 +312,7 @@ export class PoolState<A, R> implements Pooled<A> {
     const { item } = lease
     const { rules } = this.sweeper
     const now = this.shell.now()
+    this.leases--
     lease.over()
     this.clock?.over(lease)
     item.idleSince = now
@@ -328,7 +372,7 @@ export class PoolState<A, R> implements Pooled<A> {
   private stillShared(lease: Lease<A>): boolean {
     const { item } = lease
     if (item.share === undefined) return false
-    if (this.sharing.leave(item, lease, true) > 0) return true
+    if (this.sharing.leave(item, lease) > 0) return true
     this.sharing.over(item)
     return false
   }
@@ -380,29 +424,16 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   /**
-   * The borrower takes up the item that it was handed. Only now is it told: until
-   * then it may still leave without. The item may have ended meanwhile: then the
-   * borrower waits again, or has begun with nothing because the pool is closed.
+   * The borrower takes up the item that it was handed, and that is not lost. Only now is
+   * it told: until then it may still leave without.
    */
-  begin(borrower: Borrower<A>): Lease<A> | undefined {
+  begin(borrower: Borrower<A>): Lease<A> {
     const lease = borrower.lease!
-    const now = this.shell.now()
-    if (lease.active) {
-      borrower.begun = lease.taken = true
-      lease.handed = undefined
-      // A group has waited for its last item.
-      lease.since = now
-      this.clock?.started(lease)
-      if (this.listening) this.tellBorrowed(lease, borrower.since, now)
-      return lease
-    }
-    if (this.closed) {
-      borrower.begun = true
-      if (this.listening) this.queue.tell("Closed", borrower, now)
-    } else {
-      this.queue.enterAgain(borrower, now)
-    }
-    return undefined
+    borrower.begun = true
+    lease.handed = undefined
+    lease.since = this.shell.now()
+    this.grant(lease, lease.since - borrower.since)
+    return lease
   }
 
   /** A reset has ended; `failed` is why the item cannot be kept. */
@@ -506,7 +537,8 @@ export class PoolState<A, R> implements Pooled<A> {
 
   /** The one way out. The item is in no list and no longer counts as idle or lent. */
   private recycle(item: Item<A>, reason: string, now: number): void {
-    const atReturn = item.uses > 0 && item.idleSince === now
+    // Also when something was done after the lease.
+    const atReturn = item.uses > 0 && (item.idleSince === now || item.status === "resetting")
     this.closing++
     this.removed(item)
     this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
@@ -637,7 +669,7 @@ export class PoolState<A, R> implements Pooled<A> {
     const now = this.shell.now()
     if (item.share !== undefined && item.share.leases.size > 1) {
       this.takeFrom(lease, now)
-      this.sharing.leave(item, lease, false)
+      this.sharing.leave(item, lease)
     } else {
       this.seize(item, item.doom!, now)
     }
@@ -676,12 +708,14 @@ export class PoolState<A, R> implements Pooled<A> {
     const [lease, ...others] = leasesOf(item)
     if (!lease!.taken || others.length > 0) return undefined
     const now = this.shell.now()
+    this.leases--
     lease!.over()
     this.clock?.over(lease!)
     this.totals.returned++
     this.totals.detached++
     this.lent--
     this.removed(item)
+    this.shell.stop(item)
     if (this.listening) this.tell({ _tag: "Detached", item: item.id, held: now - lease!.since }, now)
     if (this.closed) this.quiesce()
     else this.pump(now)
@@ -745,19 +779,28 @@ export class PoolState<A, R> implements Pooled<A> {
     }
     this.waiters.spare.clear()
     for (const item of this.items.all()) {
-      if (item.status === "idle" || item.status === "lent") this.doom(item, "pool closed", now)
+      if (item.status === "idle") this.doom(item, "pool closed", now)
+      else if (item.status === "lent") this.closeLent(item, now)
       else this.seize(item, "pool closed", now)
     }
     this.quiesce()
   }
 
+  /** A lent item goes when it comes back; who has not taken it up yet is a waiter like the others. */
+  private closeLent(item: Item<A>, now: number): void {
+    this.doom(item, "pool closed", now)
+    for (const { handed } of Array.from(leasesOf(item))) {
+      if (handed !== undefined) this.refuseLent(handed, { _tag: "Pool", reason: new Closed() })
+    }
+  }
+
   /** The drain timeout is over: lent items are closed under their borrowers. */
   takeBack(): void {
     const now = this.shell.now()
-    // All others were dealt with when the closing began.
+    // All others were dealt with when the closing began, but for those that came back since.
     for (const item of this.items.all()) {
-      for (const lease of leasesOf(item)) if (lease.taken) this.shell.takenBack(lease)
-      item.doom = undefined
+      for (const lease of leasesOf(item)) this.shell.takenBack(lease)
+      if (item.status === "lent") item.doom = undefined
       this.seize(item, "taken back", now)
     }
   }
@@ -779,14 +822,10 @@ export class PoolState<A, R> implements Pooled<A> {
     if (!lease.active) return
     const by = holderName(lease)
     const { handed } = lease
+    this.leases--
     lease.over()
     // Its borrower has not heard of it yet.
-    if (!lease.taken) {
-      this.totals.borrowed--
-      // One of a group must not wait for the others before it asks for another item.
-      if (handed!.group > 1) this.shell.wake(handed!)
-      return
-    }
+    if (handed !== undefined) return this.queue.enterAgain(handed, now)
     this.clock?.over(lease)
     this.totals.takenBack++
     if (this.listening) this.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)
@@ -853,24 +892,22 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   private pumpShared(now: number): void {
-    const { opener, sharing, waiters } = this
-    do {
+    const { opener, waiters } = this
+    this.drain()
+    for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
+      const borrower = this.firstSharer()
+      waiters.leave(borrower)
+      this.hand(this.joinTo(item, borrower.holder, now), borrower)
       this.drain()
-      for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
-        const borrower = this.firstSharer()
-        waiters.leave(borrower)
-        this.hand(this.joinTo(item, borrower.holder, now), borrower)
-        this.drain()
-      }
-      while (waiters.bare !== undefined && waiters.supplied < this.needed && opener.mayOpen) opener.start(now)
-      this.drain()
-    } while (sharing.room !== undefined && this.sharers)
+    }
+    while (waiters.bare !== undefined && waiters.supplied < this.needed && opener.mayOpen) opener.start(now)
+    this.drain()
   }
 
   /** An item for one alone is better opened than taken from those who share it, and never kept from one who came before. */
   private drain(): void {
-    const { opener, sharing, waiters } = this
-    sharing.drain(waiters.head?.alone === true && !opener.mayOpen ? waiters.bareAlone : 0)
+    const { opener, queue, sharing, waiters } = this
+    sharing.drain(waiters.head?.alone === true && !opener.mayOpen ? queue.aloneLeft : 0)
   }
 
   private roomFor(now: number): Item<A> | undefined {
@@ -895,10 +932,6 @@ export class PoolState<A, R> implements Pooled<A> {
   private get needed(): number {
     const { alone, size } = this.waiters
     return alone + Math.ceil((size - alone) / this.settings.concurrency)
-  }
-
-  private tellBorrowed({ item }: Lease<A>, since: number, now: number): void {
-    this.tell({ _tag: "Borrowed", item: item.id, waited: now - since }, now)
   }
 
   tell(told: Told, at: number): void {

@@ -27,14 +27,16 @@ export const zipped = <A, E>(pools: ReadonlyArray<Lends<A, E>>): Effect.Effect<A
   }))
 }
 
-/** What it adds to the scope is taken out again when it fails. */
+/** What it adds to the scope is taken out again when it fails: as after a success, for nobody has used it. */
 const allOrNone = <A, E>(self: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E, Scope.Scope> =>
-  Effect.flatMap(
-    Scope.Scope,
-    (outer) =>
-      Effect.flatMap(Scope.fork(outer), (inner) =>
-        Effect.onExit(
-          Scope.provide(self, inner),
-          (exit) => Exit.isFailure(exit) ? Scope.close(inner, exit) : Effect.void
-        ))
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Scope.Scope,
+      (outer) =>
+        Effect.flatMap(Scope.fork(outer), (inner) =>
+          Effect.onExit(
+            restore(Scope.provide(self, inner)),
+            (exit) => Exit.isFailure(exit) ? Scope.close(inner, Exit.void) : Effect.void
+          ))
+    )
   )

@@ -77,6 +77,7 @@ class Run {
       made.inside,
       made.borrowers,
       made.swaps,
+      this.control,
       this.listener,
       this.plan,
       world,
@@ -105,7 +106,7 @@ class Run {
       const pool = exit.value
       const inside = insideOf(pool)
       const borrowers = new Borrowers(pool, inside, plan, world, source, this.control)
-      const swaps = new Swaps(pool, inside, borrowers, plan, world, source)
+      const swaps = new Swaps(pool, inside, borrowers, plan, world, source, this.control)
       if (this.strict) this.hooks.spoiled = (entry, why) => borrowers.ban((other) => other === entry, why)
       this.made = { pool, inside, borrowers, swaps }
       world.fork(Stream.runForEach(pool.events, (event) => Effect.sync(() => void this.listener.heard.push(event))))
@@ -134,6 +135,10 @@ class Run {
     listener.check()
     this.due.check(inside)
     this.checkCost(made)
+    const { returned } = inside.state.totals
+    if (plan.hooks.includes("onReturn") && this.hooks.returns !== returned) {
+      world.fail("onReturn", `${this.hooks.returns} runs after ${returned} leases`)
+    }
   }
 
   /** Fibers are paid for by work. */

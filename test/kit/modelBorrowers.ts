@@ -169,7 +169,10 @@ export class Borrowers {
       this.checkLent(loan, entry, leases[index]!)
       if (!items.includes(entry.value)) world.fail("lease", `borrower ${loan.id} has another item than it was told`)
     }
+    // One that is shared is reset when the last of its borrowers has left.
+    loan.soiled = loan.entries.some(({ dirty }) => dirty)
     for (const entry of loan.entries) entry.holders.add(loan)
+    if (plan.reset && plan.concurrency === 1 && loan.soiled) world.fail("not reset", `before borrower ${loan.id}`)
     world.afterTask()
     return true
   }
@@ -214,6 +217,7 @@ export class Borrowers {
     for (const entry of loan.entries) {
       entry.holders.delete(loan)
       entry.ended++
+      entry.dirty = !this.plan.equal
       // The pool hears of it at once only when the fiber does not yield in between, and another may join meanwhile.
       if (!this.strict && this.plan.concurrency > 1) continue
       for (const rule of this.plan.rules) {
@@ -274,7 +278,7 @@ export class Borrowers {
       // Its own end, unchanged.
       const known = why === "Broken" || why === "Interrupted" || why === "defect" || (why === "LeaseEnded" && ends)
       if (!known) world.fail("refusal", `borrower ${loan.id} hears ${why} after it had its item`)
-      const early = plan.maxLease < Infinity && !plan.monitor && world.now - loan.begunAt < plan.maxLease
+      const early = strict && plan.maxLease < Infinity && !plan.monitor && world.now - loan.begunAt < plan.maxLease
       if (why === "LeaseEnded" && early) world.fail("early", `borrower ${loan.id} hears ${why}`)
       return
     }
@@ -312,8 +316,10 @@ export class Borrowers {
       if (taken && world.now > world.stalledAt + 1 && world.now - since > longest) {
         world.fail("maxLease", `item ${item.id} is lent for ${world.now - since} ms`)
       }
-      // Only a group waits for others with what it was handed.
-      if (!taken && typeof loan?.mode !== "number") world.fail("lost lease", `item ${item.id} is not taken up`)
+      // Only a group waits for others with what it was handed, and for a hook who is to have it.
+      if (!taken && typeof loan?.mode !== "number" && !plan.hooks.includes("onBorrow")) {
+        world.fail("lost lease", `item ${item.id} is not taken up`)
+      }
     }
     for (const loan of this.loans) {
       if (loan.exit !== undefined || loan.begun) continue

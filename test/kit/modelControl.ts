@@ -16,6 +16,7 @@ const leaseOf = (item: number, borrower: number): number => item * 1e6 + borrowe
 export class Control {
   /** How often borrowers were to be refused. */
   suspensions = 0
+  resized = 0
   /** The smallest `max` that the pool has had. */
   smallest: number
   /** The numbers of the opens that tried a new way to acquire. */
@@ -49,6 +50,7 @@ export class Control {
       case "resume":
         return void this.world.fork(pool.resume)
       case "resize":
+        this.resized++
         this.smallest = Math.min(this.smallest, command.max)
         return void this.world.fork(pool.resize({ min: command.min, max: command.max }))
       case "clearWith":

@@ -2,6 +2,7 @@
 import { Exit, Scope } from "effect"
 import type { QueuePool } from "effect-queuepool"
 import type { Borrowers } from "./modelBorrowers.ts"
+import type { Control } from "./modelControl.ts"
 import type { Listener } from "./modelEvents.ts"
 import type { Inside } from "./modelInside.ts"
 import { limits, type Mode, type Plan, strictly } from "./modelPlan.ts"
@@ -22,6 +23,7 @@ export class Ending {
   private readonly inside: Inside
   private readonly borrowers: Borrowers
   private readonly swaps: Swaps
+  private readonly control: Control
   private readonly listener: Listener
   private readonly plan: Plan
   private readonly world: World
@@ -33,6 +35,7 @@ export class Ending {
     inside: Inside,
     borrowers: Borrowers,
     swaps: Swaps,
+    control: Control,
     listener: Listener,
     plan: Plan,
     world: World,
@@ -43,6 +46,7 @@ export class Ending {
     this.inside = inside
     this.borrowers = borrowers
     this.swaps = swaps
+    this.control = control
     this.listener = listener
     this.plan = plan
     this.world = world
@@ -74,10 +78,10 @@ export class Ending {
     const { borrowers, inside: { state }, plan, pool, source, world } = this
     if (world.violation !== undefined) return
     source.heal()
-    world.fork(pool.resize({ min: plan.min, max: plan.max }))
-    world.afterTask()
-    world.fork(pool.resume)
-    world.afterTask()
+    for (const command of [{ do: "resize", min: plan.min, max: plan.max }, { do: "resume" }] as const) {
+      this.control.run(command, pool, this.inside, borrowers, source)
+      world.afterTask()
+    }
     this.releaseAll()
     this.settled()
     if (!Number.isNaN(this.closingSince)) return

@@ -53,6 +53,9 @@ export class Listener {
   /** How many have each item. */
   private readonly out = new Map<number, number>()
   private min: number
+  /** The leases that were ended from outside, by item and holder. */
+  private readonly cut = new Set<string>()
+  private closing = false
   private at = 0
   private readonly world: World
   private readonly plan: Plan
@@ -95,6 +98,12 @@ export class Listener {
       ? this.plan.maxLease
       : 0
     if ("held" in event && event.held < least) this.world.fail("early", `${event._tag} after ${event.held}`)
+    if (event._tag === "PoolClosing") this.closing = true
+    if (event._tag === "LeaseEnded") this.cut.add(`${event.item} of ${event.by}`)
+    // Nobody loses an item because of what another did with it.
+    if (event._tag === "TakenBack" && !this.closing && !this.cut.has(`${event.item} of ${event.by}`)) {
+      this.world.fail("taken back", `item ${event.item} of ${event.by}`)
+    }
     if (!("item" in event)) return
     const { item } = event
     const last = this.last.get(item) ?? ""

@@ -5,6 +5,8 @@ import { type Entry, type ModelSource, type Refused, take } from "./modelSource.
 import type { World } from "./world.ts"
 
 export class ModelHooks {
+  /** How often onReturn was run. */
+  returns = 0
   /** Hears of an item that is to go because a hook failed. */
   spoiled: (entry: Entry, why: string) => void = () => {}
   private readonly world: World
@@ -19,8 +21,6 @@ export class ModelHooks {
     const { source } = this
     const go = this.next("onAcquire")
     const entry = source.byScope.get(Context.getUnsafe(context, Scope.Scope))!
-    // An open that nothing ends keeps what it has.
-    if (go === "stuck") entry.owes = false
     return Effect.onError(source.play(go), () =>
       Effect.sync(() => {
         source.failures++
@@ -48,6 +48,7 @@ export class ModelHooks {
     if (entry !== undefined && entry.state !== "live") {
       world.fail("used after close", `item ${entry.number}: ${hook}`)
     }
+    if (hook === "onReturn") this.returns++
     const go = this.next(hook)
     // Whatever the user's function throws is a failure of the hook.
     if (go === "die") {

@@ -54,12 +54,17 @@ export const viewOf = (inside: Inside): View => {
   return { items, idle: idleOf(inside), leases: leasesAmong(items), queue: waitersOf(inside) }
 }
 
-/** How many wait with nothing under way for them: an item that is opened or checked serves several who share it. */
+/**
+ * How many wait with nothing under way for them: an item that is opened or checked
+ * serves several who share it, and what these do not need is for the others.
+ */
 export const unservedOf = (inside: Inside): number => {
+  const { concurrency } = inside.state.settings
   const waiters = waitersOf(inside)
   const alone = waiters.filter((waiter) => waiter.alone)
   const bare = alone.filter(({ supply }) => supply === undefined).length
   const sharers = waiters.filter((waiter) => !waiter.alone)
   const supplies = sharers.filter(({ supply }) => supply !== undefined).length
-  return bare + Math.max(0, sharers.length - supplies * inside.state.settings.concurrency)
+  const beyond = Math.max(0, supplies - Math.ceil(sharers.length / concurrency))
+  return Math.max(0, bare - beyond) + Math.max(0, sharers.length - supplies * concurrency)
 }

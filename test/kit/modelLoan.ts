@@ -22,6 +22,8 @@ export class Loan {
   /** What it was lent; none until its lease has begun. */
   entries: ReadonlyArray<Entry> = []
   begunAt = Infinity
+  /** An item that it was lent had not been reset. */
+  soiled = false
   /** How many waited without a supply when it came. */
   bare = 0
   /** It asks for more than there may be. */

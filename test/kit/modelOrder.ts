@@ -56,6 +56,7 @@ export const checkLend = (inside: Inside, plan: Plan, world: World, loan: Loan, 
   if (from.slice(0, index).some((item) => item.status === "idle")) {
     world.fail("idle order", `item ${entry!.number} of ${from.length}`)
   }
+  if (plan.reset && loan.soiled) world.fail("not reset", `item ${entry!.number}`)
   if (before.unproven.has(from[index]!)) world.fail("unproven", `item ${entry!.number}`)
   const { idle, lent, settings } = inside.state
   const since = from[index]!.idleSince
@@ -84,7 +85,8 @@ const checkJoin = (
 /** Nothing was there for the taking, and no open has begun for who asked. */
 export const checkNothing = ({ state }: Inside, plan: Plan, world: World, before: Before): void => {
   // What a rule ends when it is looked at may be refilled.
-  if (plan.rules.length > 0) return
+  const retires = [...before.idle, ...before.rooms.keys()].some(({ retirement }) => retirement !== undefined)
+  if (plan.rules.length > 0 || retires) return
   if (state.openings.size > before.openings) world.fail("available", "an open has begun")
   if (!before.free) return
   const [next] = inTurn(before.idle, plan.order)

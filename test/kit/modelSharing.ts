@@ -55,12 +55,15 @@ export const checkSharing = (
     )
   }
   if (closed || suspended) return
-  if (draining.size > bare) world.fail("draining", `${draining.size} items for ${bare} that need one alone`)
+  // What is promised to those who share beyond their need is for the others.
+  const beyond = supplied - (those.length - bare) - Math.ceil((queue.length - those.length) / plan.concurrency)
+  const left = bare - Math.max(0, Math.min(beyond, bare))
+  if (draining.size > left) world.fail("draining", `${draining.size} items for ${left} that need one alone`)
   // What is reset will be for one of them; and nothing drains for those behind one who shares.
   const coming = draining.size + items.filter((item) => item.status === "resetting" || item.status === "swept").length
   const listed = listsOf(sharing).loads.some((set) => set !== undefined && set.size > 0)
-  if (listed && queue[0]?.alone === true && coming < bare) {
-    world.fail("draining", `${draining.size} items, and ${bare} need one alone`)
+  if (listed && queue[0]?.alone === true && coming < left) {
+    world.fail("draining", `${draining.size} items, and ${left} need one alone`)
   }
   // Nothing is lent anew as long as there are more than a new `max`.
   if (room === undefined || lent > settings.max) return

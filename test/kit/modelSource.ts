@@ -21,6 +21,8 @@ export class Entry {
   owes = false
   openedAt = NaN
   readonly holders = new Set<Loan>()
+  /** It was lent, and has not been reset. */
+  dirty = false
   /** When a check last passed. */
   checkedAt = -Infinity
   /** Leases that are over. */
@@ -208,6 +210,7 @@ export class ModelSource {
     if (entry !== undefined && entry.state !== "live") {
       this.world.fail("used after close", `item ${entry.number} is ${what}`)
     }
+    if (entry !== undefined && what === "reset") entry.dirty = false
     // A reset begins in the middle of a return.
     if (what === "checked") this.world.afterTask()
     const ended = (exit: Exit.Exit<unknown, unknown>) =>

@@ -2,7 +2,8 @@
 import { Exit, type Fiber } from "effect"
 import type { QueuePool } from "effect-queuepool"
 import type { Borrowers } from "./modelBorrowers.ts"
-import type { Inside } from "./modelInside.ts"
+import type { Control } from "./modelControl.ts"
+import { type Inside, itemsOf } from "./modelInside.ts"
 import { reasonOf } from "./modelLoan.ts"
 import { limits, type Plan, strictly, type Turnout } from "./modelPlan.ts"
 import type { ModelSource, Refused } from "./modelSource.ts"
@@ -16,6 +17,9 @@ interface Swap {
   readonly askedAt: number
   readonly fiber: Fiber.Fiber<void, unknown>
   interrupted: boolean
+  /** How many items had gone for swaps, and how often the pool had been resized, when it was asked for. */
+  readonly gone: number
+  readonly resized: number
 }
 
 export class Swaps {
@@ -26,6 +30,7 @@ export class Swaps {
   private readonly plan: Plan
   private readonly world: World
   private readonly source: ModelSource
+  private readonly control: Control
 
   constructor(
     pool: Pool,
@@ -33,7 +38,8 @@ export class Swaps {
     borrowers: Borrowers,
     plan: Plan,
     world: World,
-    source: ModelSource
+    source: ModelSource,
+    control: Control
   ) {
     this.pool = pool
     this.inside = inside
@@ -41,6 +47,7 @@ export class Swaps {
     this.plan = plan
     this.world = world
     this.source = source
+    this.control = control
   }
 
   /** Those that have not ended. */
@@ -50,9 +57,11 @@ export class Swaps {
 
   start(go: Turnout, over: number): void {
     const { pool, source, world } = this
+    const { gone } = this
+    const { resized } = this.control
     const way = this.all.length + 1
     const fiber = world.fork(pool.swap(source.way(way, go), { over }))
-    const swap = { way, over, askedAt: world.now, fiber, interrupted: false }
+    const swap = { way, over, askedAt: world.now, fiber, interrupted: false, gone, resized }
     this.all.push(swap)
     fiber.addObserver((exit) => this.ended(swap, exit))
   }
@@ -84,13 +93,32 @@ export class Swaps {
       Refused: source.failures > 0,
       defect: source.failures > 0
     }
+    this.checkFailed(swap)
     if (known[why] !== true) world.fail("refusal", `swap ${swap.way} hears ${why}`)
+  }
+
+  /** How many items have gone for swaps. */
+  private get gone(): number {
+    return this.inside.state.totals.recycled.get("swapped") ?? 0
+  }
+
+  /** Where there was no room, one item goes for a trial that fails. */
+  private checkFailed(swap: Swap): void {
+    const others = this.all.some((other) =>
+      other !== swap && (other.fiber.pollUnsafe() === undefined || other.way > swap.way)
+    )
+    if (others || this.all.some(({ over }) => over > 0) || this.control.resized > swap.resized) return
+    if (this.gone > swap.gone + 1) this.world.fail("swap", `${this.gone - swap.gone} items have gone for a trial`)
   }
 
   /** All that was opened in an older way goes. */
   private superseded({ over, way }: Swap): void {
     const { borrowers, inside, plan, source, world } = this
     if (!strictly(plan) || inside.state.closed) return
+    for (const { doom, id, retirement, scope } of itemsOf(inside)) {
+      if (source.byScope.get(scope)!.way < way) continue
+      if ([doom, retirement?.reason].includes("swapped")) world.fail("swap", `item ${id} is new, and goes`)
+    }
     for (const entry of source.entries) {
       if (entry.way < way && entry.state === "live" && over > 0) entry.goesBy = Math.min(entry.goesBy, world.now + over)
     }
