@@ -532,16 +532,16 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
 
   readonly invalidate = (item: A, reason = "invalidated"): Effect.Effect<void> =>
     Effect.withFiber((fiber) => {
-      this.pool.state.invalidate(item, reason, fiber)
+      this.pool.state.ending.invalidate(item, reason, fiber)
       return Effect.void
     })
 
-  readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.clear(false, 0))
+  readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.ending.clear(false, 0))
 
   readonly clearWith = (options: ClearOptions): Effect.Effect<void, PoolError> =>
     Effect.map(
       clearingOf(this.name, options),
-      ({ only, over }) => this.pool.state.clear(only === "idle", over)
+      ({ only, over }) => this.pool.state.ending.clear(only === "idle", over)
     )
 
   readonly swap: QueuePool<A, E>["swap"] = (acquire, options) =>
@@ -556,7 +556,7 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
   readonly detach = (item: A): Effect.Effect<boolean, never, Scope.Scope> =>
     Effect.withFiber((fiber) => {
       const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-      const detached = this.pool.state.detach(item, fiber)
+      const detached = this.pool.state.ending.detach(item, fiber)
       if (detached === undefined) return Effect.succeed(false)
       // In the same step: between two, the fiber may be interrupted and the item lost.
       const release = (exit: Exit.Exit<unknown, unknown>) => Scope.close(detached.scope, exit)

@@ -220,13 +220,15 @@ describe("a lease is not taken for a leak", () => {
     logged(Effect.fnUntraced(function*(lines) {
       const source = new Source()
       // Its monitor stays, and keeps the item.
-      const monitor = () => Effect.uninterruptible(Effect.never)
+      const end = yield* Deferred.make<void>()
+      const monitor = () => Effect.uninterruptible(Deferred.await(end))
       const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, maxLease: 1000, monitor })
       yield* Effect.forkChild(unscoped(pool.get))
       yield* elapse(1000)
       assert.deepStrictEqual(source.closed, [1])
       yield* often
       assert.deepStrictEqual([(yield* books(source, pool)).leaked, linesOf(lines).length], [0, 1])
+      yield* Deferred.succeed(end, undefined)
     })))
 })
 

@@ -71,7 +71,7 @@ const features: ReadonlyArray<readonly [feature: string, peers: string, tests: R
       "an idle session that is ended by the server is recycled at once, and nobody has to borrow for it"
   }],
   ["a leak is found and told", "SQLAlchemy, HikariCP", {
-    leaks: "with its fiber, that sleeps for ever and that nobody knows, is found"
+    leaks: "that asked for it and sleeps for ever, unknown to all, is found"
   }],
   ["a long lease is told of, with who and where", "HikariCP, Agroal, Vibur", {
     leases: "is told of at its own time, of many that one alarm looks after"

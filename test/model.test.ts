@@ -17,7 +17,8 @@ const first = Number(given ?? 1)
 const runs = Number(process.env["EFFECT_QUEUEPOOL_RUNS"] ?? (given === undefined ? 24_000 : 1))
 
 const check = (seed: number): void => {
-  const one = { plan: drawPlan(seed), commands: drawCommands(seed, 3 + (seed % 22)) }
+  const plan = drawPlan(seed)
+  const one = { plan, commands: drawCommands(plan, 3 + (seed % 22)) }
   const violation = runPlan(one.plan, one.commands)
   if (violation === undefined) return
   const { title } = violation

@@ -267,7 +267,7 @@ export class Borrowing<A, E, R> {
         borrower.ready = true
         this.wake(borrower)
       } else {
-        this.state.doom(lease.item, "onBorrow failed", lease.since)
+        this.state.ending.doom(lease.item, "onBorrow failed", lease.since)
         this.state.refuseLent(borrower, {
           _tag: "Pool",
           reason: new HookFailed({ hook: "onBorrow", cause: exit.cause })

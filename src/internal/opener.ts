@@ -83,7 +83,7 @@ export class Opener<A, R> {
     if (item.doom === undefined) this.replacing.replaced(opening, now)
     else this.replacing.notReplaced(opening)
     state.enter(item, now)
-    if (opening.trial !== undefined) state.supersede(item, opening.trial.over, now)
+    if (opening.trial !== undefined) state.ending.supersede(item, opening.trial.over, now)
     this.sweeper.unspare(now)
     state.pump(now)
   }
@@ -114,7 +114,7 @@ export class Opener<A, R> {
     const { state } = this
     const now = this.shell.now()
     state.openings.delete(opening)
-    if (leftover) state.leaveOver(opening)
+    if (leftover) state.ending.leaveOver(opening)
     state.totals.openFailures++
     if (state.listening) state.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
     this.replacing.notReplaced(opening)
@@ -201,7 +201,7 @@ export class Opener<A, R> {
     if (trial === undefined) return
     const { idle, live, settings } = this.state
     if (live >= settings.max) {
-      if (idle.coldest !== undefined && !this.roomComes) this.state.out(idle.coldest, "swapped", now)
+      if (idle.coldest !== undefined && !this.roomComes) this.state.ending.out(idle.coldest, "swapped", now)
       return
     }
     this.trial = undefined

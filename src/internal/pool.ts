@@ -136,7 +136,7 @@ export class Pool<A, E, R> {
       leaseClock<A>(alarms, now, settings, {
         warn: this.warnOfLease,
         end: this.endOfLease,
-        cutOff: (lease) => this.state.cutOff(lease)
+        cutOff: (lease) => this.state.ending.cutOff(lease)
       })
     )
     this.borrowing = new Borrowing(this.state, background, {
@@ -149,7 +149,7 @@ export class Pool<A, E, R> {
       background,
       settings.name,
       settings.closeTimeout,
-      (id, took, how, cause) => this.state.gone(id, took, how, cause)
+      (id, took, how, cause) => this.state.ending.gone(id, took, how, cause)
     )
     this.opens = new Opens<A, E, R>(
       {
@@ -173,7 +173,7 @@ export class Pool<A, E, R> {
     this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
     this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.queue.expire(now())))
     this.refillAlarm = alarms.make(() => this.state.opener.refillNow())
-    this.drainAlarm = alarms.make(() => this.state.takeBack())
+    this.drainAlarm = alarms.make(() => this.state.ending.takeBack())
   }
 
   // ---- opening
@@ -198,7 +198,7 @@ export class Pool<A, E, R> {
     // It was interrupted because the item is released.
     if (item.status === "closing") return
     const { outage } = this.state
-    this.state.die(item, cause)
+    this.state.ending.die(item, cause)
     if (outage.shortLives > 0 && outage.refillBlocked) this.warnOnce("loses items as soon as they are open", cause)
   }
 
@@ -371,7 +371,7 @@ export class Pool<A, E, R> {
     }
     this.recyclerFiber?.interruptUnsafe()
     this.opens.stop()
-    this.state.close()
+    this.state.ending.close()
     this.warmFailed(Cause.fail(this.borrowing.error(new Closed())))
     if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
   })
@@ -390,12 +390,12 @@ export class Pool<A, E, R> {
 
   private readonly endOfLease = (lease: Lease<A>): void => {
     this.warn(lease, "is taken from", ": maxLease is over")
-    this.state.endLease(lease, "maxLease")
+    this.state.ending.endLease(lease, "maxLease")
   }
 
   private readonly leaked = (lease: Lease<A>): void => {
     this.warn(lease, "was never given back by", ": the scope of the lease was dropped without being closed")
-    this.state.endLease(lease, "leaked")
+    this.state.ending.endLease(lease, "leaked")
   }
 
   private warn(lease: Lease<A>, what: string, why: string): void {

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import type { Counts } from "../PoolError.ts"
 import type { Base, PoolEvent } from "../PoolEvent.ts"
 import type { Idle } from "./idle.ts"
-import type { Borrower, Item, Lease, Opening } from "./item.ts"
+import type { Borrower, Holder, Item, Lease, Opening, Refusal } from "./item.ts"
 import type { Outage } from "./outage.ts"
 import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
@@ -118,6 +118,18 @@ export interface LeaseClock<A> {
 /** An event without what all events have. */
 export type Told = PoolEvent extends infer Event ? Event extends Base ? Omit<Event, keyof Base> : never : never
 
+/** How items leave, for the parts that make them. */
+export interface Ends<A> {
+  /** An idle item is recycled. */
+  out(item: Item<A>, reason: string, now: number): void
+  /** An item is recycled now if it is idle, or when it comes back. */
+  doom(item: Item<A>, reason: string, now: number): void
+  /** All but this item go within the time given, and what is being opened. */
+  supersede(newest: Item<A>, over: number, now: number): void
+  /** Something counts as closing that never was an item. */
+  leaveOver(opening: Opening): void
+}
+
 export interface Pooled<A> {
   readonly settings: Settings
   readonly totals: Totals
@@ -127,31 +139,42 @@ export interface Pooled<A> {
   readonly outage: Outage
   readonly waiters: Waiters<Borrower<A>, Opening | Item<A>>
   readonly live: number
-  readonly lent: number
-  readonly checking: number
+  /** The newest item or opening. */
+  readonly newest: number
+  lent: number
+  leases: number
+  checking: number
   /** How many items there should be, for `min` or ahead of need. */
   readonly wanted: number
-  readonly closed: boolean
+  closed: boolean
   readonly suspended: boolean
   /** Closed or suspended. */
-  readonly halted: boolean
+  halted: boolean
   readonly listening: boolean
   /** No open starts but for a waiter. */
   lazy: boolean
   counts(): Counts
   tell(told: Told, at: number): void
-  /** An idle item is recycled. */
-  out(item: Item<A>, reason: string, now: number): void
-  /** An item is recycled now if it is idle, or when it comes back. */
-  doom(item: Item<A>, reason: string, now: number): void
+  readonly ending: Ends<A>
   /** An item that was just opened. */
   enter(item: Item<A>, now: number): void
-  /** All but this item go within the time given, and what is being opened. */
-  supersede(newest: Item<A>, over: number, now: number): void
-  /** Something counts as closing that never was an item. */
-  leaveOver(opening: Opening): void
+  /** The borrower was handed an item, and goes without all the same. */
+  refuseLent(borrower: Borrower<A>, refusal: Refusal): void
   /** The next number for an item. */
   nextId(): number
   /** Gives every waiter its supply, as far as may be, and refills to `min`. */
   pump(now: number): void
+}
+
+/** The state machine as that part sees it which serves those who wait. */
+export interface Lends<A> extends Pooled<A> {
+  /** An item that has to be checked before it is lent. */
+  unproven(item: Item<A>, now: number): boolean
+  startCheck(item: Item<A>): void
+  /** An item that is in no list goes to a waiter. */
+  handOver(item: Item<A>, borrower: Borrower<A>, now: number): void
+  /** A lease goes to a borrower that is in the queue no more. */
+  hand(lease: Lease<A>, borrower: Borrower<A>): void
+  /** A shared item has one more borrower. */
+  joinTo(item: Item<A>, holder: Holder, now: number): Lease<A>
 }

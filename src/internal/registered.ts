@@ -8,7 +8,7 @@ interface Registered {
   readonly state: {
     readonly items: { find(value: unknown, holder: undefined): Found | undefined }
     readonly sharing: { seal(item: Found): void }
-    lose(item: Found, reason: string): void
+    readonly ending: { lose(item: Found, reason: string): void }
   }
 }
 
@@ -39,5 +39,5 @@ export const seal = (pool: object, value: unknown): void => {
 export const lose = (pool: object, value: unknown, reason: string): void => {
   const { state } = registered.get(pool)!.behind
   const item = state.items.find(value, undefined)
-  if (item !== undefined) state.lose(item, reason)
+  if (item !== undefined) state.ending.lose(item, reason)
 }

@@ -53,7 +53,7 @@ export class Replacing<A> {
 
   replaced(opening: Opening, now: number): void {
     const item = this.over(opening)
-    if (item !== undefined) this.state.doom(item, item.stay!.reason, now)
+    if (item !== undefined) this.state.ending.doom(item, item.stay!.reason, now)
   }
 
   notReplaced(opening: Opening): void {

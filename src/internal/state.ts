@@ -26,16 +26,15 @@
 // - a waiter that is given an item or a refusal is woken in its own turn.
 import type * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
-import { Closed, type Counts, LeaseEnded, Suspended } from "../PoolError.ts"
+import { type Counts, Suspended } from "../PoolError.ts"
+import { Ending } from "./ending.ts"
 import { Idle } from "./idle.ts"
 import {
   type Borrower,
   type Holder,
-  holderName,
   type Item,
   type Kind,
   type Lease,
-  leasesOf,
   type Opening,
   reasonOf,
   type Refusal,
@@ -43,17 +42,18 @@ import {
 } from "./item.ts"
 import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
-import type { LeaseClock, Pooled, Settings, Shell, Size, Told, Totals, Work } from "./pooled.ts"
+import type { LeaseClock, Lends, Settings, Shell, Size, Told, Totals, Work } from "./pooled.ts"
 import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
+import { Serving } from "./serving.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
-export class PoolState<A, R> implements Pooled<A> {
+export class PoolState<A, R> implements Lends<A> {
   readonly settings: Settings
   readonly idle: Idle<Item<A>>
   readonly queue: Queue<A>
@@ -65,10 +65,11 @@ export class PoolState<A, R> implements Pooled<A> {
   readonly replacing: Replacing<A>
   readonly sweeper: Sweeper<A, R>
   readonly opener: Opener<A, R>
+  readonly ending: Ending<A, R>
+  private readonly serving: Serving<A, R>
   lent = 0
   /** Leases that run, or are to be taken up. */
   leases = 0
-  closing = 0
   checking = 0
   closed = false
   suspended = false
@@ -93,11 +94,7 @@ export class PoolState<A, R> implements Pooled<A> {
   }
   /** Several may have one item. */
   private readonly shares: boolean
-  /** What counts as closing and never was an item: opens that were given up. */
-  private readonly unopened = new Set<number>()
   private ids = 0
-  /** The newest item that went because of another. */
-  private condemned = 0
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
 
@@ -113,6 +110,8 @@ export class PoolState<A, R> implements Pooled<A> {
     this.replacing = new Replacing<A>(this, () => this.opener)
     this.sweeper = new Sweeper(this, rules, this.replacing, shell.due)
     this.opener = new Opener(this, this.queue, this.sweeper, this.replacing, shell, this.onGiveBack)
+    this.ending = new Ending(this, this, shell, clock)
+    this.serving = new Serving(this, this)
   }
 
   get live(): number {
@@ -130,6 +129,18 @@ export class PoolState<A, R> implements Pooled<A> {
       min: this.settings.min,
       max: this.settings.max
     }
+  }
+
+  get closing(): number {
+    return this.ending.closing
+  }
+
+  get wanted(): number {
+    return this.serving.wanted
+  }
+
+  get newest(): number {
+    return this.ids
   }
 
   nextId(): number {
@@ -198,14 +209,9 @@ export class PoolState<A, R> implements Pooled<A> {
 
   private lendShared(holder: Holder): Lease<A> | undefined {
     const now = this.shell.now()
-    const item = this.roomy(now)
-    if (item === undefined || !this.mayShare) return undefined
+    const item = this.serving.roomy(now)
+    if (item === undefined || !this.serving.mayShare) return undefined
     return this.joinTo(item, holder, now)
-  }
-
-  /** Not while there are too many since `max` was made smaller: these go only when nobody has them. */
-  private get mayShare(): boolean {
-    return !this.halted && this.lent <= this.settings.max
   }
 
   /** The borrower has it from now on. */
@@ -282,21 +288,9 @@ export class PoolState<A, R> implements Pooled<A> {
     return item.lease
   }
 
-  private joinTo(item: Item<A>, holder: Holder, now: number): Lease<A> {
+  joinTo(item: Item<A>, holder: Holder, now: number): Lease<A> {
     this.leases++
     return this.sharing.join(item, holder, now)
-  }
-
-  /** A shared item for one more, if the rules have nothing against it. */
-  private roomy(now: number): Item<A> | undefined {
-    for (let item = this.sharing.room; item !== undefined; item = this.sharing.room) {
-      const objection = this.sweeper.objection(item, now)
-      // A predicate may have called back into the pool.
-      if (item !== this.sharing.room) continue
-      if (objection === undefined) return item
-      this.doom(item, objection, now)
-    }
-    return undefined
   }
 
   // ---- the road back
@@ -329,7 +323,7 @@ export class PoolState<A, R> implements Pooled<A> {
       if (verdict !== undefined && !isVerdict(verdict) && item.share?.pending === undefined) {
         verdict = this.shell.attempt(item, verdict)
       }
-      if (verdict === undefined || isVerdict(verdict)) this.condemn(item, verdict, now)
+      if (verdict === undefined || isVerdict(verdict)) this.ending.condemn(item, verdict, now)
       else pending = verdict
       // What the rules' functions did may have been the end of the item.
       if (item.status === "closing") return
@@ -337,7 +331,7 @@ export class PoolState<A, R> implements Pooled<A> {
     if (item.share !== undefined) pending = this.putOff(item, item.share, pending)
     if (this.stillShared(lease)) this.tend(item, exit)
     else this.clean(item, exit, pending, true, now)
-    if (this.busy) this.pump(now)
+    if (this.serving.busy) this.pump(now)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */
@@ -380,10 +374,10 @@ export class PoolState<A, R> implements Pooled<A> {
   /** An item that counts as lent is free: to a waiter, to the idle list, or out. A proven one needs no check. */
   private settle(item: Item<A>, now: number, proven: boolean): void {
     this.lent--
-    if (item.doom !== undefined) return this.recycle(item, item.doom, now)
+    if (item.doom !== undefined) return this.ending.recycle(item, item.doom, now)
     // What is here goes before what is only being opened, and may never come.
-    if (this.idle.size + this.lent >= this.settings.max) return this.recycle(item, "resized", now)
-    if (this.opener.sacrifices) return this.recycle(item, "swapped", now)
+    if (this.idle.size + this.lent >= this.settings.max) return this.ending.recycle(item, "resized", now)
+    if (this.opener.sacrifices) return this.ending.recycle(item, "swapped", now)
     // An item must not keep what its last borrower made of it.
     if (item.exit !== undefined && Exit.isSuccess(item.exit)) item.exit = Exit.void
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
@@ -394,7 +388,7 @@ export class PoolState<A, R> implements Pooled<A> {
       if (item.status === "closing") return
       this.lent--
       const reason = item.doom ?? objection
-      if (reason !== undefined) return this.recycle(item, reason, now)
+      if (reason !== undefined) return this.ending.recycle(item, reason, now)
     }
     const { head } = this.waiters
     if (head === undefined || this.halted) this.store(item, now)
@@ -409,15 +403,15 @@ export class PoolState<A, R> implements Pooled<A> {
     item.status = "idle"
     this.sweeper.watch(item, now)
     if (this.settings.minIdle > 0) this.sweeper.unspare(now)
-    if (this.idle.size > this.settings.maxIdle) this.out(this.idle.coldest!, "surplus", now)
+    if (this.idle.size > this.settings.maxIdle) this.ending.out(this.idle.coldest!, "surplus", now)
   }
 
-  private handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
+  handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {
     this.waiters.leave(borrower)
     this.hand(this.lendTo(item, borrower.holder, borrower.alone, now), borrower)
   }
 
-  private hand(lease: Lease<A>, borrower: Borrower<A>): void {
+  hand(lease: Lease<A>, borrower: Borrower<A>): void {
     borrower.lease = lease
     lease.handed = borrower
     this.shell.wake(borrower)
@@ -441,7 +435,7 @@ export class PoolState<A, R> implements Pooled<A> {
     if (item.status !== "resetting") return
     const now = this.shell.now()
     if (failed !== undefined) this.resetFailed(item, failed, now)
-    this.condemn(item, verdict, now)
+    this.ending.condemn(item, verdict, now)
     this.settle(item, now, false)
     this.pump(now)
   }
@@ -450,7 +444,7 @@ export class PoolState<A, R> implements Pooled<A> {
   wasTended(item: Item<A>, failed: Cause.Cause<unknown>): void {
     if (item.status === "closing") return
     const now = this.shell.now()
-    this.doom(item, "reset failed", now)
+    this.ending.doom(item, "reset failed", now)
     if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause: failed }, now)
     this.pump(now)
   }
@@ -466,7 +460,7 @@ export class PoolState<A, R> implements Pooled<A> {
     if (item.status !== "swept") return undefined
     const now = this.shell.now()
     const verdict = this.sweeper.final(item, spoken, false, now)
-    this.sentence(item, verdict, now)
+    this.ending.sentence(item, verdict, now)
     this.settle(item, now, false)
     this.pump(now)
     return verdict
@@ -489,13 +483,13 @@ export class PoolState<A, R> implements Pooled<A> {
   }
 
   /** Idle for `checkAfter`, and not checked since. */
-  private unproven(item: Item<A>, now: number): boolean {
+  unproven(item: Item<A>, now: number): boolean {
     const { checkAfter } = this.settings
     return now - item.idleSince >= checkAfter && now - item.checkedAt >= checkAfter
   }
 
   /** An item that is in no list is checked; a waiter without a supply gets it. */
-  private startCheck(item: Item<A>): void {
+  startCheck(item: Item<A>): void {
     item.status = "checking"
     this.lent++
     this.checking++
@@ -511,215 +505,11 @@ export class PoolState<A, R> implements Pooled<A> {
 
   // ---- recycling
 
-  /** Recycles the item now if it is idle, or when it comes back. */
-  doom(item: Item<A>, reason: string, now: number): void {
-    if (item.status === "idle") return this.out(item, reason, now)
-    item.doom ??= reason
-    this.sharing.update(item)
-  }
-
-  private condemn(item: Item<A>, spoken: Verdict | undefined, now: number): void {
-    this.sentence(item, this.sweeper.final(item, spoken, true, now), now)
-  }
-
-  private sentence(item: Item<A>, verdict: Verdict | undefined, now: number): void {
-    if (verdict === undefined) return
-    item.doom ??= verdict.reason
-    this.sharing.update(item)
-    if (verdict.also === "none") return
-    const last = verdict.also === "all" ? this.ids : item.id - 1
-    // All these are condemned already: many leases may fail of one cause.
-    if (last <= this.condemned) return
-    this.condemned = last
-    for (const other of this.items.all()) if (other !== item && other.id <= last) this.doom(other, verdict.reason, now)
-    for (const opening of this.openings) if (opening.id <= last) opening.doom ??= verdict.reason
-  }
-
-  /** The one way out. The item is in no list and no longer counts as idle or lent. */
-  private recycle(item: Item<A>, reason: string, now: number): void {
-    // Also when something was done after the lease.
-    const atReturn = item.uses > 0 && (item.idleSince === now || item.status === "resetting")
-    this.closing++
-    this.removed(item)
-    this.totals.recycled.set(reason, (this.totals.recycled.get(reason) ?? 0) + 1)
-    if (this.listening) {
-      this.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
-    }
-    this.shell.close(item.id, item.scope, atReturn && item.exit !== undefined ? item.exit : Exit.void)
-  }
-
-  private removed(item: Item<A>): void {
-    item.status = "closing"
-    this.sharing.over(item)
-    this.sweeper.forget(item)
-    this.items.remove(item)
-  }
-
-  /** What was closing is released, or abandoned. */
-  gone(id: number, took: number, how: "Closed" | "CloseFailed" | "Abandoned", cause?: Cause.Cause<unknown>): void {
-    const now = this.shell.now()
-    this.closing--
-    const opened = !this.unopened.delete(id)
-    if (how === "Abandoned") this.totals.abandoned++
-    else if (opened) this.totals.closed++
-    if (this.listening) {
-      this.tell(
-        how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took },
-        now
-      )
-    }
-    if (this.closed) this.quiesce()
-    else this.pump(now)
-  }
-
-  leaveOver(opening: Opening): void {
-    this.closing++
-    this.unopened.add(opening.id)
-  }
-
-  invalidate(value: unknown, reason: string, holder: Holder): void {
-    const item = this.items.find(value, holder)
-    if (item === undefined) return
-    const now = this.shell.now()
-    this.doom(item, reason, now)
-    this.pump(now)
-  }
-
-  /** The item has ended by itself: it is recycled at once, also under its borrowers. */
-  lose(item: Item<A>, reason: string, cause?: Cause.Cause<unknown>): void {
-    if (item.status === "closing") return
-    const now = this.shell.now()
-    if (item.status === "idle") {
-      this.out(item, reason, now)
-    } else {
-      if (this.unseen(item, now)) {
-        this.outage.wasted(item.id)
-        this.opener.holdAll(cause)
-      }
-      this.seize(item, reason, now)
-    }
-    this.pump(now)
-  }
-
-  /** It was opened for a borrower that has not even had its turn yet. */
-  private unseen(item: Item<A>, now: number): boolean {
-    return item.status === "lent" && item.uses === 0 && now - item.openedAt < shortLife &&
-      Array.from(leasesOf(item)).every(({ taken }) => !taken)
-  }
-
-  /** Every item, or only the idle ones: now, or each at a moment of its own within the time given. */
-  clear(idleOnly: boolean, over: number): void {
-    if (this.closed) return
-    const now = this.shell.now()
-    if (this.listening) this.tell({ _tag: "Cleared" }, now)
-    this.retire(this.items.all().filter((item) => !idleOnly || item.status === "idle"), "cleared", over, now)
-    if (!idleOnly) { for (const opening of this.openings) opening.doom ??= "cleared" }
-    this.pump(now)
-  }
-
-  supersede(newest: Item<A>, over: number, now: number): void {
-    if (this.listening) this.tell({ _tag: "Swapped" }, now)
-    for (const opening of this.openings) opening.doom ??= "swapped"
-    this.retire(this.items.all().filter((item) => item !== newest), "swapped", over, now)
-  }
-
-  private retire(items: ReadonlyArray<Item<A>>, reason: string, over: number, now: number): void {
-    if (over > 0) return this.sweeper.retire(items, reason, over, now, this.shell.random)
-    for (const item of items) this.doom(item, reason, now)
-  }
-
-  out(item: Item<A>, reason: string, now: number): void {
-    // A predicate may have called back into the pool.
-    if (!item.linked) return
-    this.idle.remove(item)
-    // Nobody had the time to use it. A limit as short as that, or a server that ends
-    // what it is sent, must not make opens run wild.
-    const { min, minIdle } = this.settings
-    if (item.uses > 0 || now - item.openedAt >= shortLife) this.outage.proved(item.id)
-    else if (this.outage.wasted(item.id) > min + minIdle) this.opener.holdRefill()
-    this.recycle(item, reason, now)
-  }
-
   /** An idle item leaves the list for a sweep's look. It is nobody's supply: that may take long. */
   takeForSweep(item: Item<A>): void {
     this.idle.remove(item)
     item.status = "swept"
     this.lent++
-  }
-
-  // ---- leases that are ended from outside
-
-  /**
-   * What runs in the lease is interrupted, if it is known, and its item goes when it
-   * comes back; otherwise the item is closed under the borrower.
-   */
-  endLease(lease: Lease<A>, reason: "maxLease" | "leaked"): void {
-    const { item } = lease
-    const now = this.shell.now()
-    this.tellEnded(lease, reason, undefined, now)
-    item.doom ??= reason
-    this.sharing.update(item)
-    if (lease.fiber === undefined) this.cutOff(lease)
-    else this.shell.interrupt(lease.fiber)
-  }
-
-  /** The lease is over, whatever its borrower does; so is the item, once nobody else has it. */
-  cutOff(lease: Lease<A>): void {
-    const { item } = lease
-    const now = this.shell.now()
-    if (item.share !== undefined && item.share.leases.size > 1) {
-      this.takeFrom(lease, now)
-      this.sharing.leave(item, lease)
-    } else {
-      this.seize(item, item.doom!, now)
-    }
-    this.pump(now)
-  }
-
-  /** The item reports its own death: its borrowers hear of it. */
-  die(item: Item<A>, cause: Cause.Cause<unknown> | undefined): void {
-    const now = this.shell.now()
-    for (const lease of leasesOf(item)) {
-      if (!lease.taken || lease.ended !== undefined) continue
-      this.tellEnded(lease, "died", cause, now)
-      if (lease.fiber !== undefined) this.shell.interrupt(lease.fiber)
-    }
-    this.lose(item, "died", cause)
-  }
-
-  private tellEnded(
-    lease: Lease<A>,
-    why: "maxLease" | "leaked" | "died",
-    cause: Cause.Cause<unknown> | undefined,
-    now: number
-  ): void {
-    const held = now - lease.since
-    if (why !== "leaked") lease.ended = new LeaseEnded({ why, held, cause })
-    else this.totals.leaked++
-    if (this.listening) {
-      this.tell({ _tag: "LeaseEnded", item: lease.item.id, held, by: holderName(lease), why, cause }, now)
-    }
-  }
-
-  /** The item leaves the pool with its borrower, who has it alone and releases it. */
-  detach(value: unknown, holder: Holder): Item<A> | undefined {
-    const item = this.items.find(value, holder)
-    if (item === undefined || item.status !== "lent") return undefined
-    const [lease, ...others] = leasesOf(item)
-    if (!lease!.taken || others.length > 0) return undefined
-    const now = this.shell.now()
-    this.leases--
-    lease!.over()
-    this.clock?.over(lease!)
-    this.totals.returned++
-    this.totals.detached++
-    this.lent--
-    this.removed(item)
-    this.shell.stop(item)
-    if (this.listening) this.tell({ _tag: "Detached", item: item.id, held: now - lease!.since }, now)
-    if (this.closed) this.quiesce()
-    else this.pump(now)
-    return item
   }
 
   // ---- live control
@@ -741,7 +531,7 @@ export class PoolState<A, R> implements Pooled<A> {
     // Items came back meanwhile: also those whom an open or a check is for need not wait for it.
     const { idle, waiters } = this
     let left = waiters.size
-    while (left > 0 && waiters.size > 0 && idle.size > 0 && !this.halted) if (this.serveNext(now)) left--
+    while (left > 0 && waiters.size > 0 && idle.size > 0 && !this.halted) if (this.serving.serveNext(now)) left--
     this.pump(now)
   }
 
@@ -757,192 +547,20 @@ export class PoolState<A, R> implements Pooled<A> {
     for (let left = above; left > 0 && idle.coldest !== undefined; left--) {
       const { coldest } = idle
       idle.remove(coldest)
-      this.recycle(coldest, "resized", now)
+      this.ending.recycle(coldest, "resized", now)
     }
     this.queue.refuseGroups(size.max, now)
     this.sweeper.unspare(now)
     this.pump(now)
   }
 
-  // ---- closing the pool
-
-  /** Waiters are refused, no open starts, what is not lent is closed. */
-  close(): void {
-    const now = this.shell.now()
-    this.closed = this.halted = true
-    if (this.listening) this.tell({ _tag: "PoolClosing" }, now)
-    this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
-    for (const opening of this.openings) {
-      this.openings.delete(opening)
-      this.leaveOver(opening)
-      this.shell.cancelOpen(opening)
-    }
-    this.waiters.spare.clear()
-    for (const item of this.items.all()) {
-      if (item.status === "idle") this.doom(item, "pool closed", now)
-      else if (item.status === "lent") this.closeLent(item, now)
-      else this.seize(item, "pool closed", now)
-    }
-    this.quiesce()
-  }
-
-  /** A lent item goes when it comes back; who has not taken it up yet is a waiter like the others. */
-  private closeLent(item: Item<A>, now: number): void {
-    this.doom(item, "pool closed", now)
-    for (const { handed } of Array.from(leasesOf(item))) {
-      if (handed !== undefined) this.refuseLent(handed, { _tag: "Pool", reason: new Closed() })
-    }
-  }
-
-  /** The drain timeout is over: lent items are closed under their borrowers. */
-  takeBack(): void {
-    const now = this.shell.now()
-    // All others were dealt with when the closing began, but for those that came back since.
-    for (const item of this.items.all()) {
-      for (const lease of leasesOf(item)) this.shell.takenBack(lease)
-      if (item.status === "lent") item.doom = undefined
-      this.seize(item, "taken back", now)
-    }
-  }
-
-  /** A busy item is recycled now; who has it gives back nothing. */
-  private seize(item: Item<A>, reason: string, now: number): void {
-    if (item.status === "checking") {
-      this.checking--
-      this.waiters.settle(item)
-    }
-    for (const lease of leasesOf(item)) this.takeFrom(lease, now)
-    this.lent--
-    this.recycle(item, item.doom ?? reason, now)
-    this.shell.stop(item)
-  }
-
-  private takeFrom(lease: Lease<A>, now: number): void {
-    // A rule that is asked as the lease ends may be what ends the item.
-    if (!lease.active) return
-    const by = holderName(lease)
-    const { handed } = lease
-    this.leases--
-    lease.over()
-    // Its borrower has not heard of it yet.
-    if (handed !== undefined) return this.queue.enterAgain(handed, now)
-    this.clock?.over(lease)
-    this.totals.takenBack++
-    if (this.listening) this.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)
-  }
-
-  private quiesce(): void {
-    if (this.live > 0) return
-    if (this.listening) this.tell({ _tag: "PoolClosed" }, this.shell.now())
-    this.shell.empty()
-  }
-
-  // ---- what keeps the promises
-
-  get wanted(): number {
-    const { concurrency, max, min, minIdle, targetUtilization } = this.settings
-    if (targetUtilization === 1 && minIdle === 0) return min
-    const ahead = targetUtilization === 1 ? 0 : Math.ceil(this.used / (concurrency * targetUtilization) - rounding)
-    return Math.min(max, Math.max(min, ahead, minIdle === 0 ? 0 : this.lent + minIdle))
-  }
-
-  /** The places that are taken or waited for: a lease that shares with nobody takes all of its item. */
-  private get used(): number {
-    const { sharing, waiters } = this
-    const alone = this.leases - sharing.leases + waiters.alone
-    return alone * this.settings.concurrency + sharing.leases + waiters.size - waiters.alone
-  }
-
-  /** How many items there are or will be, when those that are replaced have gone. */
-  private get kept(): number {
-    return this.idle.size + this.lent + this.openings.size - this.replacing.underWay
-  }
-
-  /** Something may be to do for a waiter or for `min`. */
-  private get busy(): boolean {
-    const { waiters } = this
-    // What drains may do so for a waiter that has just been served.
-    const shared = this.shares && (waiters.size > 0 || this.sharing.draining.size > 0)
-    return waiters.bare !== undefined || shared || this.kept < this.wanted
-  }
-
   pump(now: number): void {
-    if (this.closed) return
-    const { idle, opener, waiters } = this
-    opener.startTrial(now)
-    if (this.suspended) return
-    // Also for one with an open under way for it: that may take long, and what is here does not.
-    while (waiters.size > this.checking && idle.size > 0 && !this.halted) this.serveNext(now)
-    if (this.shares) this.pumpShared(now)
-    else while (waiters.bare !== undefined && opener.mayOpen) opener.start(now)
-    this.replacing.go(now)
-    while (this.kept < this.wanted && opener.mayRefill) opener.start(now)
-  }
-
-  /** An idle item goes to a waiter, or into the check before that. */
-  private serveNext(now: number): boolean {
-    const { idle, waiters } = this
-    const item = idle.next!
-    // A predicate may have called back into the pool.
-    if (this.sweeper.spoiled(item, now) || !item.linked || waiters.head === undefined || this.halted) return false
-    idle.remove(item)
-    if (this.unproven(item, now)) this.startCheck(item)
-    else this.handOver(item, waiters.head, now)
-    return true
-  }
-
-  private pumpShared(now: number): void {
-    const { opener, waiters } = this
-    this.drain()
-    for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
-      const borrower = this.firstSharer()
-      waiters.leave(borrower)
-      this.hand(this.joinTo(item, borrower.holder, now), borrower)
-      this.drain()
-    }
-    while (waiters.bare !== undefined && waiters.supplied < this.needed && opener.mayOpen) opener.start(now)
-    this.drain()
-  }
-
-  /** An item for one alone is better opened than taken from those who share it, and never kept from one who came before. */
-  private drain(): void {
-    const { opener, queue, sharing, waiters } = this
-    sharing.drain(waiters.head?.alone === true && !opener.mayOpen ? queue.aloneLeft : 0)
-  }
-
-  private roomFor(now: number): Item<A> | undefined {
-    const item = this.sharers ? this.roomy(now) : undefined
-    // A predicate may have called back into the pool.
-    return this.sharers ? item : undefined
-  }
-
-  /** Somebody waits who would share an item. */
-  private get sharers(): boolean {
-    return this.waiters.size > this.waiters.alone && this.mayShare
-  }
-
-  /** Those who share may pass those who do not: for these, items are opened or drained, so they are few. */
-  private firstSharer(): Borrower<A> {
-    let borrower = this.waiters.head!
-    while (borrower.alone) borrower = borrower.behind as Borrower<A>
-    return borrower
-  }
-
-  /** How many items on their way the waiters need: one serves several who share. */
-  private get needed(): number {
-    const { alone, size } = this.waiters
-    return alone + Math.ceil((size - alone) / this.settings.concurrency)
+    this.serving.pump(now)
   }
 
   tell(told: Told, at: number): void {
     this.shell.emit({ ...told, pool: this.settings.name, at })
   }
 }
-
-// Milliseconds. An item that a rule ends before is refilled with the delay of a failed open.
-const shortLife = 1000
-
-// What a division may be off by must not open one more.
-const rounding = 1e-9
 
 const isVerdict = (value: object): value is Verdict => "also" in value

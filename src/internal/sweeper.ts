@@ -63,7 +63,7 @@ export class Sweeper<A, R> {
       if (now > item.dueAt) this.schedule(item, now)
       return false
     }
-    this.state.out(item, verdict.reason, now)
+    this.state.ending.out(item, verdict.reason, now)
     return true
   }
 
@@ -149,7 +149,7 @@ export class Sweeper<A, R> {
     this.each((item) => {
       const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
       if (verdict === undefined) return
-      this.state.out(item, verdict.reason, now)
+      this.state.ending.out(item, verdict.reason, now)
       recycled.push({ item: item.id, reason: verdict.reason })
     })
     this.state.pump(now)
@@ -159,7 +159,7 @@ export class Sweeper<A, R> {
   private judge(item: Item<A>, now: number): void {
     const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
     if (verdict === undefined) this.schedule(item, now)
-    else this.state.out(item, verdict.reason, now)
+    else this.state.ending.out(item, verdict.reason, now)
   }
 
   private each(look: (item: Item<A>) => void): void {

@@ -73,6 +73,7 @@ export class Borrowers {
     this.workers.set(loan.fiber.id, loan)
     loan.fiber.addObserver((exit) => this.ended(loan, exit))
     if (this.strict) {
+      loan.atOnce = loan.exit !== undefined
       if (loan.begun) checkLend(inside, plan, world, loan, before)
       if (loan.foundNothing) checkNothing(inside, plan, world, before)
       const unserved = unservedOf(inside)
@@ -214,10 +215,14 @@ export class Borrowers {
   private finish(loan: Loan, exit: Exit.Exit<unknown, unknown>): void {
     if (!loan.begun || loan.over) return
     loan.over = true
+    const held = new Set<unknown>()
+    for (const { by, item } of leasesIn(this.inside)) if (this.who(by) === loan.id) held.add(item.scope)
     for (const entry of loan.entries) {
       entry.holders.delete(loan)
       entry.ended++
       entry.dirty = !this.plan.equal
+      // What was taken back does not come back.
+      if (!held.has(entry.scope)) continue
       // The pool hears of it at once only when the fiber does not yield in between, and another may join meanwhile.
       if (!this.strict && this.plan.concurrency > 1) continue
       for (const rule of this.plan.rules) {
@@ -322,7 +327,9 @@ export class Borrowers {
       }
     }
     for (const loan of this.loans) {
-      if (loan.exit !== undefined || loan.begun) continue
+      if (loan.exit !== undefined) continue
+      if (loan.interrupted && loan.kind !== "masked") world.fail("interrupted", `borrower ${loan.id} goes on`)
+      if (loan.begun) continue
       // The item may be gone, and the hook goes on.
       const hooked = plan.hooks.includes("onBorrow") &&
         (plan.monitor || plan.maxLease < Infinity || inside.state.closed)

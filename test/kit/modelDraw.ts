@@ -67,7 +67,10 @@ export const drawPlan = (seed: number): Plan => {
   }
 }
 
-const drawCommand = (rng: Rng): Command => {
+const drawCommand = (rng: Rng, plan: Plan): Command => {
+  // What the plan has no use for is not drawn.
+  const when = (use: boolean, weight: number): number => use ? weight : 0
+  const hook = (name: Hook): number => when(plan.hooks.includes(name), 3)
   const what = rng.weighted(
     [
       [30, "get"],
@@ -80,7 +83,7 @@ const drawCommand = (rng: Rng): Command => {
       [3, "resume"],
       [4, "resize"],
       [2, "sweep"],
-      [2, "kill"],
+      [when(plan.monitor, 4), "kill"],
       [2, "swap"],
       [1, "unswap"],
       [16, "advance"],
@@ -88,13 +91,13 @@ const drawCommand = (rng: Rng): Command => {
       [1, "wall"],
       [8, "opens"],
       [3, "closes"],
-      [3, "checks"],
-      [2, "resets"],
-      [1, "monitors"],
-      [1, "onAcquire"],
-      [1, "onBorrow"],
-      [1, "onReturn"],
-      [1, "onRelease"],
+      [when(plan.check || plan.rules.includes("check"), 4), "checks"],
+      [when(plan.reset, 3), "resets"],
+      [when(plan.monitor, 2), "monitors"],
+      [hook("onAcquire"), "onAcquire"],
+      [hook("onBorrow"), "onBorrow"],
+      [hook("onReturn"), "onReturn"],
+      [hook("onRelease"), "onRelease"],
       [1, "close"]
     ] as const
   )
@@ -145,10 +148,10 @@ const drawCommand = (rng: Rng): Command => {
   }
 }
 
-export const drawCommands = (seed: number, length: number): ReadonlyArray<Command> => {
-  const rng = new Rng(seed ^ 0x5bd1e995)
+export const drawCommands = (plan: Plan, length: number): ReadonlyArray<Command> => {
+  const rng = new Rng(plan.seed ^ 0x5bd1e995)
   return Array.from({ length }, () => {
-    const command = drawCommand(rng)
+    const command = drawCommand(rng, plan)
     return rng.chance(0.3) ? { ...command, turns: rng.int(4) } : command
   })
 }

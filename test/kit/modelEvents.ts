@@ -144,7 +144,7 @@ export class Listener {
       if (out <= 0) world.fail("events", `item ${item}: ${tag}, and nobody has it`)
     } else if (out > 0 && tag !== "ResetFailed") {
       world.fail("events", `item ${item}: ${tag}, and ${out} have it`)
-    } else if (last === "ResetFailed" && tag !== "Recycled") {
+    } else if (last === "ResetFailed" && tag !== "Recycled" && tag !== "ResetFailed") {
       world.fail("events", `item ${item}: ${tag} after "${last}"`)
     }
   }

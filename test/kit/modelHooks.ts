@@ -83,7 +83,8 @@ export class ModelHooks {
         // Also when the pool has ended it, for then the item is closing.
         entry.kill = undefined
         entry.dead = true
-        entry.ban("died")
+        // The pool hears of it at once only when the fiber does not yield in between.
+        if (this.source.strict) entry.ban("died")
       }))
   })
 }

@@ -26,6 +26,8 @@ export class Loan {
   soiled = false
   /** How many waited without a supply when it came. */
   bare = 0
+  /** It ended as it asked. */
+  atOnce = false
   /** It asks for more than there may be. */
   tooMany = false
   interrupted = false
@@ -60,8 +62,8 @@ export class Loan {
     if (this.begun || this.exit === undefined) return false
     if (Exit.isSuccess(this.exit)) return this.mode === "available"
     const why = reasonOf(this.exit.cause)
-    return (why === "InvalidOptions" && this.tooMany) ||
-      (this.mode === "available" && (why === "Closed" || why === "Suspended"))
+    if (why === "InvalidOptions") return this.tooMany
+    return this.mode === "available" && this.atOnce && why !== "HookFailed"
   }
 
   /** What was there for the taking was nothing. */

@@ -97,7 +97,7 @@ export class ModelSource {
   shut = false
   private readonly world: World
   private readonly equal: boolean
-  private readonly strict: boolean
+  readonly strict: boolean
 
   constructor(world: World, plan: Plan) {
     this.world = world

@@ -1,0 +1,154 @@
+// Who waits gets what there is, and what is not there is opened: after each change
+// `pump` keeps the promises that stand at the head of state.ts.
+import type { Borrower, Item } from "./item.ts"
+import type { Opener } from "./opener.ts"
+import type { Lends } from "./pooled.ts"
+import type { Queue } from "./queue.ts"
+import type { Replacing } from "./replacing.ts"
+import type { Sharing } from "./sharing.ts"
+import type { Sweeper } from "./sweeper.ts"
+
+/** The other parts of the state machine that it works with. */
+interface Parts<A, R> {
+  readonly queue: Queue<A>
+  readonly sharing: Sharing<A>
+  readonly replacing: Replacing<A>
+  readonly sweeper: Sweeper<A, R>
+  readonly opener: Opener<A, R>
+}
+
+export class Serving<A, R> {
+  /** Several may have one item. */
+  readonly shares: boolean
+  private readonly state: Lends<A>
+  private readonly queue: Queue<A>
+  private readonly sharing: Sharing<A>
+  private readonly replacing: Replacing<A>
+  private readonly sweeper: Sweeper<A, R>
+  private readonly opener: Opener<A, R>
+
+  constructor(state: Lends<A>, { opener, queue, replacing, sharing, sweeper }: Parts<A, R>) {
+    this.state = state
+    this.opener = opener
+    this.queue = queue
+    this.replacing = replacing
+    this.sharing = sharing
+    this.sweeper = sweeper
+    this.shares = state.settings.concurrency > 1
+  }
+
+  pump(now: number): void {
+    if (this.state.closed) return
+    const { opener, state: { idle, waiters } } = this
+    opener.startTrial(now)
+    if (this.state.suspended) return
+    // Also for one with an open under way for it: that may take long, and what is here does not.
+    while (waiters.size > this.state.checking && idle.size > 0 && !this.state.halted) this.serveNext(now)
+    if (this.shares) this.pumpShared(now)
+    else while (waiters.bare !== undefined && opener.mayOpen) opener.start(now)
+    this.replacing.go(now)
+    while (this.kept < this.wanted && opener.mayRefill) opener.start(now)
+  }
+
+  /** Something may be to do for a waiter or for `min`. */
+  get busy(): boolean {
+    const { waiters } = this.state
+    // What drains may do so for a waiter that has just been served.
+    const shared = this.shares && (waiters.size > 0 || this.sharing.draining.size > 0)
+    return waiters.bare !== undefined || shared || this.kept < this.wanted
+  }
+
+  get wanted(): number {
+    const { concurrency, max, min, minIdle, targetUtilization } = this.state.settings
+    if (targetUtilization === 1 && minIdle === 0) return min
+    const ahead = targetUtilization === 1 ? 0 : Math.ceil(this.used / (concurrency * targetUtilization) - rounding)
+    return Math.min(max, Math.max(min, ahead, minIdle === 0 ? 0 : this.state.lent + minIdle))
+  }
+
+  /** The places that are taken or waited for: a lease that shares with nobody takes all of its item. */
+  private get used(): number {
+    const { sharing, state: { waiters } } = this
+    const alone = this.state.leases - sharing.leases + waiters.alone
+    return alone * this.state.settings.concurrency + sharing.leases + waiters.size - waiters.alone
+  }
+
+  /** How many items there are or will be, when those that are replaced have gone. */
+  private get kept(): number {
+    return this.state.idle.size + this.state.lent + this.state.openings.size - this.replacing.underWay
+  }
+
+  /** An idle item goes to a waiter, or into the check before that. */
+  serveNext(now: number): boolean {
+    const { idle, waiters } = this.state
+    const item = idle.next!
+    // A predicate may have called back into the pool.
+    if (this.sweeper.spoiled(item, now) || !item.linked || waiters.head === undefined || this.state.halted) return false
+    idle.remove(item)
+    if (this.state.unproven(item, now)) this.state.startCheck(item)
+    else this.state.handOver(item, waiters.head, now)
+    return true
+  }
+
+  /** Not while there are too many since `max` was made smaller: these go only when nobody has them. */
+  get mayShare(): boolean {
+    return !this.state.halted && this.state.lent <= this.state.settings.max
+  }
+
+  /** A shared item for one more, if the rules have nothing against it. */
+  roomy(now: number): Item<A> | undefined {
+    for (let item = this.sharing.room; item !== undefined; item = this.sharing.room) {
+      const objection = this.sweeper.objection(item, now)
+      // A predicate may have called back into the pool.
+      if (item !== this.sharing.room) continue
+      if (objection === undefined) return item
+      this.state.ending.doom(item, objection, now)
+    }
+    return undefined
+  }
+
+  private pumpShared(now: number): void {
+    const { opener, state: { waiters } } = this
+    this.drain()
+    for (let item = this.roomFor(now); item !== undefined; item = this.roomFor(now)) {
+      const borrower = this.firstSharer()
+      waiters.leave(borrower)
+      this.state.hand(this.state.joinTo(item, borrower.holder, now), borrower)
+      this.drain()
+    }
+    while (waiters.bare !== undefined && waiters.supplied < this.needed && opener.mayOpen) opener.start(now)
+    this.drain()
+  }
+
+  /** An item for one alone is better opened than taken from those who share it, and never kept from one who came before. */
+  private drain(): void {
+    const { opener, queue, sharing, state: { waiters } } = this
+    sharing.drain(waiters.head?.alone === true && !opener.mayOpen ? queue.aloneLeft : 0)
+  }
+
+  private roomFor(now: number): Item<A> | undefined {
+    const item = this.sharers ? this.roomy(now) : undefined
+    // A predicate may have called back into the pool.
+    return this.sharers ? item : undefined
+  }
+
+  /** Somebody waits who would share an item. */
+  private get sharers(): boolean {
+    return this.state.waiters.size > this.state.waiters.alone && this.mayShare
+  }
+
+  /** Those who share may pass those who do not: for these, items are opened or drained, so they are few. */
+  private firstSharer(): Borrower<A> {
+    let borrower = this.state.waiters.head!
+    while (borrower.alone) borrower = borrower.behind as Borrower<A>
+    return borrower
+  }
+
+  /** How many items on their way the waiters need: one serves several who share. */
+  private get needed(): number {
+    const { alone, size } = this.state.waiters
+    return alone + Math.ceil((size - alone) / this.state.settings.concurrency)
+  }
+}
+
+// What a division may be off by must not open one more.
+const rounding = 1e-9
