@@ -62,7 +62,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    *
    * With `maxLease` or `monitor` the effect runs in a fiber of its own, and a lease
    * that is ended interrupts that fiber alone: `use` then fails with the reason
-   * `LeaseEnded` once the effect's finalizers have run.
+   * `LeaseEnded` once the effect's finalizers have run. What it forks as its children
+   * ends with it.
    */
   use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2>
   /**
@@ -425,7 +426,8 @@ export interface Options<
   /**
    * Runs beside each item for all its life, and ends, in any way, when the item has
    * died by itself. The item is then recycled at once, idle or lent, and what `use`
-   * runs is interrupted and fails with the reason `LeaseEnded`. Default: none.
+   * runs is interrupted and fails with the reason `LeaseEnded`. When items die as soon
+   * as they are open, the pool waits ever longer before it opens the next. Default: none.
    */
   readonly monitor?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, RMonitor>) | undefined
   /**

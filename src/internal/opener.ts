@@ -192,8 +192,9 @@ export class Opener<A, R> {
 
   /** A trial waits, and has no room unless the item goes that has come back and is counted no more. */
   get sacrifices(): boolean {
+    if (this.trial === undefined) return false
     const { idle, lent, openings, settings } = this.state
-    return this.trial !== undefined && idle.size + lent + openings.size + 1 >= settings.max
+    return idle.size + lent + openings.size + 1 >= settings.max
   }
 
   startTrial(now: number): void {

@@ -55,14 +55,15 @@ export class Queue<A> {
     const borrower = this.arrival(holder, alone, group, now)
     if (this.turnedAway(borrower, now)) return borrower
     state.lazy = false
-    const before = this.unserved
+    const bounded = maxWaiters < Infinity
+    const before = bounded ? this.unserved : 0
     waiters.push(borrower)
     state.pump(now)
     // An item behind the one that needed a check may need none, and a group comes here first.
     if (!borrower.queued) return borrower
     state.totals.waited++
     // Not when there is room for it in what is under way.
-    if (this.unserved > Math.max(before, maxWaiters)) {
+    if (bounded && this.unserved > Math.max(before, maxWaiters)) {
       waiters.leave(borrower)
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
       this.refuse(borrower, { _tag: "Pool", reason }, now)

@@ -42,6 +42,7 @@ export class Replacing<A> {
 
   /** Opens what is to replace, as far as may be. */
   go(now: number): void {
+    if (this.bare.size === 0) return
     for (const item of this.bare) {
       const opens = this.opens()
       if (!opens.mayRefill) return

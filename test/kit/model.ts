@@ -214,12 +214,18 @@ class Run {
   }
 }
 
-export const runPlan = (plan: Plan, commands: ReadonlyArray<Command>): Violation | undefined => {
+/** Stacks cost much and are wanted only of what crashes: that is run again. */
+export const runPlan = (plan: Plan, commands: ReadonlyArray<Command>, stacks = false): Violation | undefined => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = stacks ? 10 : 0
   const run = new Run(plan)
   try {
     return run.result(commands)
   } catch (error) {
+    if (!stacks) return runPlan(plan, commands, true)
     run.world.fail("crash", Cause.pretty(Cause.die(error)))
     return run.world.violation
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
   }
 }
