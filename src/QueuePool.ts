@@ -1080,5 +1080,5 @@ type ItemsOf<Pools extends ReadonlyArray<AnyPool>> = {
 }
 
 type ErrorsOf<Pools extends ReadonlyArray<AnyPool>> =
-  | (Pools[number] extends QueuePool<infer _, infer E> ? E : never)
+  | { [K in keyof Pools]: Pools[K] extends QueuePool<infer _, infer E> ? E : never }[number]
   | PoolError

@@ -17,13 +17,15 @@ export const zipped = <A, E>(pools: ReadonlyArray<Lends<A, E>>): Effect.Effect<A
     else known.push(index)
   }
   const ordered = Array.from(places).sort(([a], [b]) => serialOf(a) - serialOf(b))
+  // Asked for here, where the caller stands above: a pool may want to tell where an item was borrowed.
+  const asked = ordered.map(([pool, indexes]) => [pool.getN(indexes.length), indexes] as const)
   return allOrNone(Effect.suspend(() => {
     const items: Array<A> = []
-    const lend = ([pool, indexes]: readonly [Lends<A, E>, ReadonlyArray<number>]) =>
-      Effect.map(pool.getN(indexes.length), (lent) => {
+    const lend = ([some, indexes]: typeof asked[number]) =>
+      Effect.map(some, (lent) => {
         for (const [i, index] of indexes.entries()) items[index] = lent[i]!
       })
-    return Effect.as(Effect.forEach(ordered, lend, { discard: true }), items)
+    return Effect.as(Effect.forEach(asked, lend, { discard: true }), items)
   }))
 }
 

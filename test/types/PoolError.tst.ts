@@ -16,7 +16,15 @@ describe("PoolError", () => {
 
   it("has no reason but the listed", () => {
     expect<PoolError.Reason["_tag"]>().type.toBe<
-      "BorrowTimeout" | "TooManyWaiters" | "Closed" | "OpenTimeout" | "OpenInterrupted" | "InvalidOptions"
+      | "BorrowTimeout"
+      | "TooManyWaiters"
+      | "Closed"
+      | "Suspended"
+      | "LeaseEnded"
+      | "HookFailed"
+      | "OpenTimeout"
+      | "OpenInterrupted"
+      | "InvalidOptions"
     >()
   })
 })
