@@ -15,6 +15,7 @@ import { hasProperty } from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import { addFinalizer } from "./internal/lease.ts"
 import { clearingOf, type Settings, settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
 import { type Effects, Pool } from "./internal/pool.ts"
@@ -60,8 +61,9 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    *
    * **Details**
    *
-   * With `maxLease` or `monitor` the effect runs in a fiber of its own, and a lease
-   * that is ended interrupts that fiber alone: `use` then fails with the reason
+   * With `maxLease` or `monitor` the effect runs in a fiber of its own, which ends what
+   * it has forked as a child when it ends, and a lease that is ended interrupts that
+   * fiber alone: `use` then fails with the reason
    * `LeaseEnded` once the effect's finalizers have run. What it forks as its children
    * ends with it.
    */
@@ -115,9 +117,10 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   invalidate(item: A, reason?: string): Effect.Effect<void>
   /**
    * Takes a lent item out of the pool for good: its slot is free at once, its lease is
-   * over, and it is released when the current scope closes. `false`, and nothing
-   * changes, when the value is no item of this pool, or nobody has it, or others have
-   * it too.
+   * over, and it is released when the current scope closes, with no deadline of the
+   * pool's. It is for the borrower to ask, from whatever fiber: whoever else does has
+   * the item released under it. `false`, and nothing changes, when the value is no item
+   * of this pool, or nobody has it, or others have it too.
    */
   detach(item: A): Effect.Effect<boolean, never, Scope.Scope>
   /**
@@ -157,9 +160,10 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
    */
   resize(size: SizeInput): Effect.Effect<void, PoolError>
   /**
-   * Lends nothing and opens nothing until `resume`. Leases go on, and rules and
-   * `clear` do their work. Borrowers wait with their timeouts running, or fail with
-   * `Suspended`, as the option `whenSuspended` says.
+   * Lends nothing and opens nothing until `resume`. Leases go on, also those whose
+   * `onBorrow` still runs, what a `getN` or `zip` has of its items stays with it, and
+   * rules and `clear` do their work. Borrowers wait with their timeouts running, or
+   * fail with `Suspended`, as the option `whenSuspended` says.
    */
   readonly suspend: Effect.Effect<void>
   /** Serves those who wait, in their order. */
@@ -313,7 +317,11 @@ export interface Options<
    * need, and spared by the idle rules. Default: 0.
    */
   readonly minIdle?: number | undefined
-  /** More idle items than these are recycled when they come back, the coldest first. Default: Infinity. */
+  /**
+   * More idle items than these are recycled when one comes back, the coldest first: under
+   * a load that comes and goes they are soon opened again, which `RecyclePolicy.idle`
+   * avoids. Default: Infinity.
+   */
   readonly maxIdle?: number | undefined
   /**
    * How `min` is reached at the start: `"background"` (default), `"lazy"`, from the
@@ -547,11 +555,15 @@ class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
     )
 
   readonly swap: QueuePool<A, E>["swap"] = (acquire, options) =>
-    Effect.contextWith((context) =>
+    Effect.contextWith((caller: Context.Context<never>) =>
       Effect.flatMap(
         spreadOf(this.name, options?.over ?? this.pool.settings.retireOver),
-        // The scope is the item's, whatever scope the caller has.
-        (millis) => this.pool.swap(inItsScope(acquire, context as never) as never, millis)
+        (millis) => {
+          // Whoever asks for a swap is no parent of the opens that come long after.
+          const context = Context.omit(Tracer.ParentSpan)(caller)
+          // The scope is the item's, whatever scope the caller has.
+          return this.pool.swap(inItsScope(acquire, context as never) as never, millis)
+        }
       )
     )
 

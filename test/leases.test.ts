@@ -81,6 +81,18 @@ describe("J3: a lease that is held too long", () => {
       })))
   }
 
+  it.effect("by zip is told of with the place of the zip", () =>
+    logged(Effect.fnUntraced(function*(lines) {
+      const pool = yield* QueuePool.make({ acquire: new Source().acquire, leaseWarning: 2000 })
+      const fiber = yield* Effect.forkChild(
+        Effect.suspend(() => Effect.scoped(Effect.andThen(QueuePool.zip(pool, pool), Effect.never)))
+      )
+      yield* elapse(2000)
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(lines.length, 2)
+      for (const line of lines) assert.match(placeIn(line), /leases\.test\.ts:\d+/)
+    })))
+
   it.effect("is not told of when it ends in time, however many there are and in whatever order they end", () =>
     logged(Effect.fnUntraced(function*(lines) {
       const source = new Source()

@@ -209,6 +209,19 @@ describe("a wrong option", () => {
     }))
 })
 
+describe("leaseWarning", () => {
+  it.effect("that would come only when maxLease has ended the lease is refused", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* problemsOf({ leaseWarning: "2 seconds", maxLease: "2 seconds" }), [{
+        option: "leaseWarning",
+        value: "2 seconds",
+        allowed: "a duration below maxLease, which is 2000ms: a lease that is ended is told of anyway"
+      }])
+      assert.deepStrictEqual(yield* problemsOf({ leaseWarning: "1 seconds", maxLease: "2 seconds" }), [])
+      assert.deepStrictEqual(yield* problemsOf({ leaseWarning: "Infinity", maxLease: "2 seconds" }), [])
+    }))
+})
+
 describe("an option that was not given", () => {
   it.effect("has the default of the table, also when it is undefined", () =>
     Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /** What the model found in shared items, groups, live control and hooks; each of these was red once. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Option, Schedule, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { books, borrow, type Borrower, elapse, ending, endings, several } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
@@ -124,7 +124,8 @@ describe("several items at once", () => {
     Effect.gen(function*() {
       const source = new Source()
       const pool = yield* QueuePool.make({ acquire: source.acquire, min: 2, max: 2, warm: "eager" })
-      assert.strictEqual(Effect.runSync(Effect.scoped(Effect.map(pool.getN(2), (items) => items.length))), 2)
+      const fiber = yield* Effect.forkChild(Effect.scoped(pool.getN(2)), { startImmediately: true })
+      assert.isDefined(fiber.pollUnsafe())
       assert.strictEqual((yield* books(source, pool)).waited, 0)
     }))
 
@@ -269,5 +270,50 @@ describe("the end of items", () => {
       assert.deepStrictEqual(source.closed, [1])
       yield* borrower.letGo
       yield* books(source, pool)
+    }))
+})
+
+describe("items that are old, or that leave", () => {
+  it.effect("one that stays until it is replaced is reset, also when its rule had to be waited for", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const resets: Array<number> = []
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 2,
+        replaceTimeout: "1 minute",
+        recycle: RecyclePolicy.schedule(
+          Schedule.while(
+            Schedule.forever,
+            ({ attempt }) => attempt === 1 ? true : Effect.delay(Effect.succeed(false), 5)
+          )
+        ),
+        reset: ({ id }) => Effect.sync(() => void resets.push(id))
+      })
+      const holder = yield* borrow(pool)
+      // It is to go after one lease, and no other can be opened in its place.
+      source.opensOtherwise = "hang"
+      yield* holder.letGo
+      yield* elapse(5)
+      assert.deepStrictEqual([resets, source.attempts], [[1], 2])
+      assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), 1)
+    }))
+
+  it.effect("an onRelease that hangs keeps no item from being released that outlives the pool", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pools = yield* Scope.make()
+      const pool = yield* Scope.provide(
+        QueuePool.make({ acquire: source.acquire, closeTimeout: 20, drainTimeout: 0, onRelease: () => Effect.never }),
+        pools
+      )
+      const keeper = yield* Scope.make()
+      yield* pool.use((thing) => Scope.provide(pool.detach(thing), keeper))
+      yield* Scope.close(pools, Exit.void)
+      yield* Effect.forkChild(Scope.close(keeper, Exit.void))
+      yield* elapse(9)
+      assert.deepStrictEqual(source.closed, [])
+      yield* elapse(1)
+      assert.deepStrictEqual(source.closed, [1])
     }))
 })

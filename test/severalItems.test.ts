@@ -1,6 +1,6 @@
 /** `getN` and `zip`: several items, all or none, and no deadlock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { QueuePool } from "effect-queuepool"
 import { books, borrow, elapse, ending, several } from "./kit/books.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
@@ -187,6 +187,31 @@ describe("zip", () => {
       b.source.opens.push("fail")
       assert.strictEqual(ending(yield* Effect.exit(QueuePool.zip(a.pool, b.pool))), "Refused")
       assert.strictEqual((yield* a.pool.stats).idle, 1)
+    }))
+
+  it.effect("never lends an item that died, or that maxLease would have ended, while it waited for the others", () =>
+    Effect.gen(function*() {
+      const die = yield* Deferred.make<void>()
+      const a = yield* make({
+        max: 1,
+        maxLease: 50,
+        monitor: ({ id }) => id === 1 ? Deferred.await(die) : Effect.never
+      })
+      const b = yield* make({ max: 1 })
+      const held = yield* borrow(b.pool)
+      const fiber = yield* Effect.forkChild(Effect.scoped(Effect.andThen(
+        QueuePool.zip(a.pool, b.pool),
+        ([item]) => Effect.succeed([item.id, a.source.closed.slice()])
+      )))
+      yield* elapse(1000)
+      yield* Deferred.succeed(die, undefined)
+      yield* settle
+      yield* held.letGo
+      // The refill after the death has a delay.
+      yield* elapse(1000)
+      assert.deepStrictEqual(yield* Fiber.join(fiber), [2, [1]])
+      yield* books(a.source, a.pool)
+      yield* books(b.source, b.pool)
     }))
 
   it.effect("gives back with the scope, and with its exit", () =>

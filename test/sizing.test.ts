@@ -1,6 +1,6 @@
 /** `minIdle` and `maxIdle`, and items that leave the pool for good. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { books, borrow, closedBooks, elapse, ending, several } from "./kit/books.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
@@ -111,7 +111,50 @@ describe("maxIdle", () => {
     }))
 })
 
+describe("what is opened ahead and trimmed again", () => {
+  it.effect("is opened after a delay", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* make({ max: 8, minIdle: 1, maxIdle: 1 })
+      const pair = Effect.gen(function*() {
+        const both = yield* several(2, pool)
+        for (const { letGo } of both) yield* letGo
+      })
+      for (let i = 0; i < 20; i++) yield* pair
+      // One for each second borrower, and next to none ahead.
+      assert.isBelow(source.attempts, 30)
+      yield* books(source, pool)
+    }))
+
+  it.effect("and with nobody there, nothing", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* make({ max: 10, targetUtilization: 0.1, maxIdle: 1 })
+      const held = yield* borrow(pool)
+      yield* elapse("1 minute")
+      assert.isBelow(source.attempts, 4)
+      yield* held.letGo
+    }))
+})
+
 describe("detach", () => {
+  it.effect("in a rule that is asked at the return does nothing", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const scope = yield* Scope.make()
+      let seen: unknown
+      const pool: QueuePool.QueuePool<Thing, Refused> = yield* QueuePool.make({
+        acquire: source.acquire,
+        recycle: ({ item, moment }) => {
+          if (moment === "return") {
+            seen = Effect.runForkWith(Context.empty())(Scope.provide(pool.detach(item), scope)).pollUnsafe()
+          }
+          return false
+        }
+      })
+      yield* pool.use(() => Effect.void)
+      assert.deepStrictEqual(seen, Exit.succeed(false))
+      yield* books(source, pool)
+    }))
+
   it.effect("frees the slot at once, and the item is released with the scope", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* make({ max: 1 })

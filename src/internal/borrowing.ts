@@ -7,15 +7,16 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
 import { type Background, guarded } from "./background.ts"
-import { type Borrower, type Holder, type Item, type Kind, type Lease, reasonOf } from "./item.ts"
+import { Group, taken } from "./group.ts"
+import { type Borrower, type Holder, type Item, type Kind, type Lease } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
+import { type Evaluated, Operation } from "./operation.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
@@ -116,15 +117,19 @@ export class Borrowing<A, E, R> {
   readonly getN = (n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope> => {
     const site = this.extras.traces ? hereInScope(1) : undefined
     return Effect.withFiber((fiber) => {
-      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
       const { max } = this.state.settings
       if (!(Number.isInteger(n) && n >= 0 && n <= max)) return Exit.fail(this.error(tooLarge(n, max)))
-      const group = new Group<A, E, R>(this, n, (lease) => {
-        lease.site = site
-        this.scopeTo(scope, lease)
-      })
-      return Effect.onExitPrimitive(group, () => group.leave())
+      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+      return Effect.map(taken(scope, [this.group(n, site)]), ([items]) => items!)
     })
+  }
+
+  /** So many, reserved and then given in two steps. */
+  readonly group = (n: number, site: Site | undefined): Group<A, E> => new Group<A, E>(this, n, site)
+
+  /** A pool that will be asked where its items are, asks it here. */
+  get site(): Site | undefined {
+    return this.extras.traces ? hereInScope(3) : undefined
   }
 
   readonly use = <B, E2, R2>(
@@ -209,7 +214,7 @@ export class Borrowing<A, E, R> {
     return Effect.succeed(lease.item.value)
   }
 
-  private scopeTo(scope: Scope.Scope, lease: Lease<A>): void {
+  scopeTo(scope: Scope.Scope, lease: Lease<A>): void {
     const release = lease.release ?? this.releaseOf(lease)
     lease.release = undefined
     // The scope is closed already: the lease ends at once, as the scope has.
@@ -240,6 +245,14 @@ export class Borrowing<A, E, R> {
   }
 
   /** The borrower goes without, unless its lease has begun. */
+  reserve(fiber: Holder, group: number): Borrower<A> {
+    return this.state.reserve(fiber, "alone", group)!
+  }
+
+  begin(borrower: Borrower<A>): Lease<A> {
+    return this.state.begin(borrower)
+  }
+
   abandon(borrower: Borrower<A>, why: string): void {
     if (borrower.begun) return
     borrower.stop?.()
@@ -346,25 +359,6 @@ export class Borrowing<A, E, R> {
   }
 }
 
-interface Evaluated<A, E, R> {
-  start(fiber: Holder): Effect.Effect<A, E, R>
-}
-
-// An Effect of our own kind: its instances are evaluated by `start`, without the
-// closure that `Effect.withFiber` would need for each.
-const Operation: new<A, E, R>() => Effect.Effect<A, E, R> = (() => {
-  const Operation = function() {}
-  Operation.prototype = Effectable.Prototype<
-    Effect.Effect<unknown, unknown, unknown> & Evaluated<unknown, unknown, unknown>
-  >({
-    label: "QueuePool",
-    evaluate(fiber) {
-      return this.start(fiber)
-    }
-  })
-  return Operation as never
-})()
-
 /** What a lease is for: what `use` was given, or something that needs the lease itself. */
 type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>
 type Body<A, B, E, R> = (lease: Lease<A>) => Effect.Effect<B, E, R>
@@ -451,7 +445,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     const { pool } = this
     if (borrower.refusal !== undefined) return this.wait(borrower)
     if (borrower.lease === undefined) return borrower.waits ? this.wait(borrower) : this.start(borrower.holder)
-    if (borrower.ready) return this.give(pool.state.begin(borrower))
+    if (borrower.ready) return this.give(pool.begin(borrower))
     const hook = pool.ready(borrower)
     return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
   }
@@ -471,59 +465,5 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   leave(): undefined {
     const { borrower } = this
     if (this.lease === undefined && borrower !== undefined) this.pool.abandon(borrower, "Interrupted")
-  }
-}
-
-/** Several borrowings in one. */
-class Group<A, E, R> extends Operation<Array<A>, E | PoolError, never>
-  implements Evaluated<Array<A>, E | PoolError, never>
-{
-  private readonly pool: Borrowing<A, E, R>
-  private readonly size: number
-  private readonly give: (lease: Lease<A>) => void
-  private readonly borrowers: Array<Borrower<A>> = []
-
-  constructor(pool: Borrowing<A, E, R>, size: number, give: (lease: Lease<A>) => void) {
-    super()
-    this.pool = pool
-    this.size = size
-    this.give = give
-  }
-
-  start(fiber: Holder): Effect.Effect<Array<A>, E | PoolError> {
-    const { borrowers, pool, size } = this
-    // Also when one is refused: a borrowing of so many counts as so many.
-    while (borrowers.length < size) borrowers.push(pool.state.reserve(fiber, "alone", size)!)
-    return this.next()
-  }
-
-  // None is taken up before all are there: those of a group that fails were not used.
-  private next(): Effect.Effect<Array<A>, E | PoolError> {
-    const { borrowers, pool } = this
-    for (const borrower of borrowers) {
-      if (borrower.lease === undefined || borrower.refusal !== undefined) {
-        return Effect.flatMap(pool.wait(borrowers), () => this.next())
-      }
-    }
-    for (const borrower of borrowers) {
-      if (borrower.ready) continue
-      const hook = pool.ready(borrower)
-      if (hook !== undefined) return Effect.flatMap(hook, () => this.next())
-      if (!borrower.ready) return this.next()
-    }
-    // All before one is given: in a scope that is closed already each comes back at once.
-    const leases = borrowers.map((borrower) => pool.state.begin(borrower))
-    for (const lease of leases) this.give(lease)
-    return Effect.succeed(leases.map(({ item }) => item.value))
-  }
-
-  /** Unless all were given. Those that wait leave first: nothing is handed to them any more. */
-  leave(): undefined {
-    const { borrowers, pool } = this
-    const refusal = borrowers.find((borrower) => borrower.refusal !== undefined)?.refusal
-    const why = refusal === undefined ? "Interrupted" : reasonOf(refusal)
-    for (const waits of [true, false]) {
-      for (const borrower of borrowers) if (borrower.queued === waits) pool.abandon(borrower, why)
-    }
   }
 }

@@ -108,6 +108,17 @@ export class Ending<A, R> {
     this.recycle(item, reason, now)
   }
 
+  /** One idle item too many. What was opened ahead of need and trimmed again must not be opened at once. */
+  trim(item: Item<A>, now: number): void {
+    this.state.idle.remove(item)
+    const { outage, settings, wanted } = this.state
+    if (wanted > settings.min) {
+      outage.wasted(item.id)
+      this.opener.holdRefill()
+    }
+    this.recycle(item, "surplus", now)
+  }
+
   invalidate(value: unknown, reason: string, holder: Holder): void {
     const item = this.state.items.find(value, holder)
     if (item === undefined) return
@@ -240,17 +251,18 @@ export class Ending<A, R> {
     const item = this.state.items.find(value, holder)
     if (item === undefined || item.status !== "lent") return undefined
     const [lease, ...others] = leasesOf(item)
-    if (!lease!.taken || others.length > 0) return undefined
+    // In a rule that is asked at its return it has none any more.
+    if (lease === undefined || !lease.taken || others.length > 0) return undefined
     const now = this.shell.now()
     this.state.leases--
-    lease!.over()
-    this.clock?.over(lease!)
+    lease.over()
+    this.clock?.over(lease)
     this.state.totals.returned++
     this.state.totals.detached++
     this.state.lent--
     this.removed(item)
     this.shell.stop(item)
-    if (this.state.listening) this.state.tell({ _tag: "Detached", item: item.id, held: now - lease!.since }, now)
+    if (this.state.listening) this.state.tell({ _tag: "Detached", item: item.id, held: now - lease.since }, now)
     if (this.state.closed) this.quiesce()
     else this.state.pump(now)
     return item

@@ -3,6 +3,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { Background } from "./background.ts"
 
@@ -57,11 +58,15 @@ const beforeRelease = <A, R>(
   item: A,
   timeout: number
 ): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const work = Effect.scoped(Effect.suspend(() => hook(item)))
-    const task = background.run(work, timeout, "onRelease", (exit) => resume(Effect.orDie(Effect.asVoid(exit))))
-    // It must not begin when the item was abandoned, and its release goes on.
-    return Effect.sync(() => task.stop())
+  Effect.suspend(() => {
+    const fiber = background.fork(Effect.scoped(Effect.suspend(() => hook(item))))
+    const exit = fiber.pollUnsafe()
+    // With no alarm of the pool's: an item that was detached, or came late, outlives them.
+    const ended = exit ?? Effect.timeoutOrElse(Effect.interruptible(Fiber.join(fiber)), {
+      duration: timeout,
+      orElse: () => Effect.fail(new Cause.TimeoutError(`onRelease took longer than ${timeout}ms`))
+    })
+    return Effect.ensuring(Effect.orDie(Effect.asVoid(ended)), Effect.sync(() => fiber.interruptUnsafe()))
   })
 
 /** Watches over an item until it is released; `died` hears of its end before that. */

@@ -152,6 +152,11 @@ export const settingsOf = (
     }
   }
   problems.push(...conflicts(settings))
+  const { leaseWarning, maxLease } = settings as { readonly leaseWarning?: number; readonly maxLease?: number }
+  if (leaseWarning !== undefined && maxLease !== undefined && leaseWarning < Infinity && leaseWarning >= maxLease) {
+    const allowed = `a duration below maxLease, which is ${maxLease}ms: a lease that is ended is told of anyway`
+    problems.push({ option: "leaseWarning", value: given["leaseWarning"], allowed })
+  }
   if (settings["recycle"] !== undefined) problems.push(...RecyclePolicy.problems(settings["recycle"] as never))
   settings["name"] ??= fallbackName
   return accepted(String(settings["name"]), settings as unknown as Settings, problems)

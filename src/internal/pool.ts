@@ -274,10 +274,14 @@ export class Pool<A, E, R> {
       item.status === "resetting" && item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
     const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
     const first = inTurn(after, verdict)
-    // What is to be done first may end the item, and then there is nothing to clean.
-    return first === undefined
-      ? clean()
-      : Effect.flatMap(first, (spoken) => (spoken === undefined ? clean() : undefined) ?? Effect.succeed(spoken))
+    // What is to be done first may end the item, and then there is nothing to clean. One
+    // that is only old may stay until it is replaced, and then it is lent again.
+    const stays = (spoken: Verdict | undefined) =>
+      spoken === undefined || (spoken.soft && this.settings.replaceTimeout > 0)
+    return first === undefined ? clean() : Effect.flatMap(first, (spoken) => {
+      const cleaned = stays(spoken) ? clean() : undefined
+      return cleaned === undefined ? Effect.succeed(spoken) : Effect.as(cleaned, spoken)
+    })
   }
 
   /** What is still being done after earlier leases comes to its end. */

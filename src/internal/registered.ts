@@ -21,6 +21,9 @@ export const register = (pool: object, behind: unknown): void => {
   registered.set(pool, { serial: ++pools, behind: behind as Registered })
 }
 
+/** What stands behind a pool. */
+export const behind = (pool: object): unknown => registered.get(pool)!.behind
+
 /** The order in which pools were made: whoever needs several asks them in it. */
 export const serialOf = (pool: object): number => registered.get(pool)!.serial
 

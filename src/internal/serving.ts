@@ -59,10 +59,11 @@ export class Serving<A, R> {
   }
 
   get wanted(): number {
-    const { concurrency, max, min, minIdle, targetUtilization } = this.state.settings
+    const { lent, settings: { concurrency, max, maxIdle, min, minIdle, targetUtilization } } = this.state
     if (targetUtilization === 1 && minIdle === 0) return min
     const ahead = targetUtilization === 1 ? 0 : Math.ceil(this.used / (concurrency * targetUtilization) - rounding)
-    return Math.min(max, Math.max(min, ahead, minIdle === 0 ? 0 : this.state.lent + minIdle))
+    // No more than may be idle: the next return would recycle what is opened beyond.
+    return Math.min(max, Math.max(min, Math.min(lent + maxIdle, ahead), minIdle === 0 ? 0 : lent + minIdle))
   }
 
   /** The places that are taken or waited for: a lease that shares with nobody takes all of its item. */

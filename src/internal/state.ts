@@ -403,7 +403,7 @@ export class PoolState<A, R> implements Lends<A> {
     item.status = "idle"
     this.sweeper.watch(item, now)
     if (this.settings.minIdle > 0) this.sweeper.unspare(now)
-    if (this.idle.size > this.settings.maxIdle) this.ending.out(this.idle.coldest!, "surplus", now)
+    if (this.idle.size > this.settings.maxIdle) this.ending.trim(this.idle.coldest!, now)
   }
 
   handOver(item: Item<A>, borrower: Borrower<A>, now: number): void {

@@ -3,6 +3,7 @@ import { Cause, Effect, Exit, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
 import { Borrowers } from "./modelBorrowers.ts"
 import { Control } from "./modelControl.ts"
+import { detach } from "./modelDetach.ts"
 import { Due } from "./modelDue.ts"
 import { checkLeftovers, Ending } from "./modelEnd.ts"
 import { Listener } from "./modelEvents.ts"
@@ -135,9 +136,9 @@ class Run {
     listener.check()
     this.due.check(inside)
     this.checkCost(made)
-    const { returned } = inside.state.totals
-    if (plan.hooks.includes("onReturn") && this.hooks.returns !== returned) {
-      world.fail("onReturn", `${this.hooks.returns} runs after ${returned} leases`)
+    const { detached, returned } = inside.state.totals
+    if (plan.hooks.includes("onReturn") && this.hooks.returns !== returned - detached) {
+      world.fail("onReturn", `${this.hooks.returns} runs after ${returned - detached} leases`)
     }
   }
 
@@ -164,6 +165,10 @@ class Run {
       case "release": {
         const loan = one(borrowers.leased, command.of)
         return loan && borrowers.release(loan, command.end)
+      }
+      case "detach": {
+        const loan = one(borrowers.leased, command.of)
+        return loan && detach(loan, pool, inside, borrowers, this.plan, world)
       }
       case "invalidate": {
         const items = itemsOf(inside).filter(({ status }) => (status === "idle") === (command.what === "idle"))

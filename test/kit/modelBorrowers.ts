@@ -3,7 +3,7 @@ import { Effect, Exit, Fiber, Option, Scope } from "effect"
 import type { PoolError, QueuePool } from "effect-queuepool"
 import type { Lease } from "../../src/internal/item.ts"
 import type { Control } from "./modelControl.ts"
-import { type Inside, itemsOf, leasesIn, unservedOf, waitersOf } from "./modelInside.ts"
+import { idleOf, type Inside, itemsOf, leasesIn, unservedOf, waitersOf } from "./modelInside.ts"
 import { type Broken, exitOf, Loan, reasonOf, speaks } from "./modelLoan.ts"
 import { checkLend, checkNothing, checkReturn, lookBefore } from "./modelOrder.ts"
 import { type End, type Kind, limits, type Mode, type Plan, strictly } from "./modelPlan.ts"
@@ -219,6 +219,9 @@ export class Borrowers {
     for (const { by, item } of leasesIn(this.inside)) if (this.who(by) === loan.id) held.add(item.scope)
     for (const entry of loan.entries) {
       entry.holders.delete(loan)
+      const { keeper } = entry
+      entry.keeper = undefined
+      if (keeper !== undefined) this.world.fork(Scope.close(keeper, exit))
       entry.ended++
       entry.dirty = !this.plan.equal
       // What was taken back does not come back.
@@ -311,6 +314,9 @@ export class Borrowers {
   checkSettled(): void {
     const { inside, plan, world } = this
     const known = new Set(waitersOf(inside).map(({ holder }) => this.who(holder.id)))
+    for (const item of idleOf(inside)) {
+      if (plan.reset && this.source.byScope.get(item.scope)!.dirty) world.fail("not reset", `item ${item.id} is idle`)
+    }
     for (const { by, item, since, taken } of leasesIn(inside)) {
       known.add(this.who(by))
       const loan = this.workers.get(by)

@@ -52,7 +52,7 @@ export class Control {
       case "resize":
         this.resized++
         this.smallest = Math.min(this.smallest, command.max)
-        return void this.world.fork(pool.resize({ min: command.min, max: command.max }))
+        return void this.world.fork(pool.resize(this.sizeOf(command)))
       case "clearWith":
         return this.clear(command, pool, inside, borrowers, source)
     }
@@ -91,6 +91,12 @@ export class Control {
       if (retirement.at < last) world.fail("clear", `item ${id} goes before an older one`)
       last = retirement.at
     }
+  }
+
+  /** New bounds that do not contradict what the plan says of idle items. */
+  private sizeOf({ max, min }: { readonly min: number; readonly max: number }) {
+    const { maxIdle, minIdle } = this.plan
+    return { min, max, minIdle: Math.min(minIdle, max), maxIdle: Math.max(maxIdle, min) }
   }
 
   /** When the borrower was handed the item, which one of a group is before it has all. */

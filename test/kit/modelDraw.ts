@@ -36,14 +36,18 @@ const hooks: ReadonlyArray<Hook> = ["onAcquire", "onBorrow", "onReturn", "onRele
 export const drawPlan = (seed: number): Plan => {
   const rng = new Rng(seed)
   const max = 1 + rng.int(4)
+  const min = rng.chance(0.5) ? 0 : Math.min(max, rng.int(4))
+  const minIdle = rng.chance(0.8) ? 0 : Math.min(max, 1 + rng.int(2))
   const warm = rng.weighted([[7, "background"], [2, "lazy"], [2, "eager"]] as const)
   return {
     seed,
     tasks: rng.weighted([[3, "fifo"], [3, "fibers"], [3, "any"]] as const),
     maxOps: rng.weighted([[4, 2048], [1, 3 + rng.int(4)], [1, 3 + rng.int(62)]]),
     order: rng.pick(["lifo", "fifo", "hybrid"]),
-    min: rng.chance(0.5) ? 0 : Math.min(max, rng.int(4)),
+    min,
     max,
+    minIdle,
+    maxIdle: rng.chance(0.8) ? Infinity : Math.max(min, minIdle) + rng.int(2),
     concurrency: rng.weighted([[4, 1], [3, 2], [2, 3]]),
     targetUtilization: rng.weighted([[4, 1], [1, 0.5]]),
     warm,
@@ -78,6 +82,7 @@ const drawCommand = (rng: Rng, plan: Plan): Command => {
       [22, "release"],
       [5, "invalidate"],
       [2, "clear"],
+      [2, "detach"],
       [2, "clearWith"],
       [2, "suspend"],
       [3, "resume"],
@@ -108,6 +113,7 @@ const drawCommand = (rng: Rng, plan: Plan): Command => {
       return mode === undefined ? { do: what, kind } : { do: what, kind, mode }
     }
     case "interrupt":
+    case "detach":
       return { do: what, of: rng.int(8) }
     case "release":
       return {

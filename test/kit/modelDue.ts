@@ -25,6 +25,7 @@ export class Due {
     // What became idle after a stall has been due for long, and its alarm rings in a millisecond.
     if (world.now <= world.stalledAt + 1) return
     const { idle, lent, settings } = inside.state
+    const spoils = idle.size + lent > settings.min && (settings.minIdle === 0 || idle.size > settings.minIdle)
     for (const item of idleOf(inside)) {
       // A millisecond of its own, since it is idle again.
       let rest = this.resting.get(item)
@@ -42,7 +43,7 @@ export class Due {
       if (plan.rules.includes("after") && age > limits.after + 1) {
         world.fail("overdue", `item ${item.id}: after, ${age}`)
       }
-      if (plan.rules.includes("idle") && resting > limits.idle + 1 && idle.size + lent > settings.min) {
+      if (plan.rules.includes("idle") && resting > limits.idle + 1 && spoils) {
         world.fail(
           "overdue",
           `item ${item.id} is idle for ${resting} ms, ${idle.size + lent} items, min ${settings.min}`

@@ -165,6 +165,11 @@ export class Ending {
     const { closing, idle, lent, opening, waiting } = state.counts()
     if (idle + lent + opening + closing + waiting > 0) world.fail("books", JSON.stringify(state.counts()))
     if (listener.living > 0) world.fail("books", `${listener.living} items live on in the events`)
+    const { abandoned, closed, detached, opened } = state.totals
+    const ended = closed + detached
+    if (opened < ended || opened > ended + abandoned) {
+      world.fail("books", `${opened} opened, ${closed} closed, ${detached} detached, ${abandoned} abandoned`)
+    }
     const takenBack = listener.heard.filter(({ _tag }) => _tag === "TakenBack").length
     if (borrowed !== returned + takenBack) {
       world.fail("books", `${borrowed} borrowed, ${returned} returned, ${takenBack} taken back`)

@@ -9,6 +9,7 @@ type Event = PoolEvent.PoolEvent
 const lendable = [
   "Borrowed",
   "Returned",
+  "Detached",
   "TakenBack",
   "LeaseEnded",
   "LeaseWarning",
@@ -30,12 +31,16 @@ const legal: Record<string, ReadonlyArray<string>> = {
   ResetFailed: lendable,
   CheckFailed: ["Recycled"],
   Recycled: ["Closed", "CloseFailed", "Abandoned"],
+  Detached: [],
   Closed: [],
   CloseFailed: [],
   Abandoned: []
 }
 
-const pooled = new Set(["Opened", "CheckFailed", ...lendable].filter((tag) => tag !== "Recycled"))
+const pooled = new Set(["Opened", "CheckFailed", ...lendable].filter((tag) => tag !== "Recycled" && tag !== "Detached"))
+
+/** They end a lease. */
+const back = new Set(["Returned", "Detached", "TakenBack"])
 
 export class Listener {
   readonly heard: Array<Event> = []
@@ -139,8 +144,8 @@ export class Listener {
     if (tag === "Borrowed") {
       this.out.set(item, out + 1)
       if (out >= plan.concurrency) world.fail("events", `item ${item}: Borrowed by ${out + 1}`)
-    } else if (tag === "Returned" || tag === "TakenBack" || tag === "LeaseEnded" || tag === "LeaseWarning") {
-      if (tag === "Returned" || tag === "TakenBack") this.out.set(item, out - 1)
+    } else if (back.has(tag) || tag === "LeaseEnded" || tag === "LeaseWarning") {
+      if (back.has(tag)) this.out.set(item, out - 1)
       if (out <= 0) world.fail("events", `item ${item}: ${tag}, and nobody has it`)
     } else if (out > 0 && tag !== "ResetFailed") {
       world.fail("events", `item ${item}: ${tag}, and ${out} have it`)

@@ -56,6 +56,8 @@ export const optionsOf = (plan: Plan, source: ModelSource, hooks: ModelHooks) =>
     name: "model",
     min: plan.min,
     max: plan.max,
+    minIdle: plan.minIdle,
+    maxIdle: plan.maxIdle,
     concurrency: plan.concurrency,
     targetUtilization: plan.targetUtilization,
     warm: plan.warm as "eager",

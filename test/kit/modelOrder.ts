@@ -60,7 +60,10 @@ export const checkLend = (inside: Inside, plan: Plan, world: World, loan: Loan, 
   if (before.unproven.has(from[index]!)) world.fail("unproven", `item ${entry!.number}`)
   const { idle, lent, settings } = inside.state
   const since = from[index]!.idleSince
-  if (plan.rules.includes("idle") && world.now > since + limits.idle && idle.size + lent > settings.min) {
+  if (
+    plan.rules.includes("idle") && world.now > since + limits.idle && settings.minIdle === 0 &&
+    idle.size + lent > settings.min
+  ) {
     world.fail("lent past its limit", `item ${entry!.number} was idle for ${world.now - since} ms`)
   }
 }

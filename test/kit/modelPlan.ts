@@ -42,6 +42,8 @@ export interface Plan {
   readonly order: "lifo" | "fifo" | "hybrid"
   readonly min: number
   readonly max: number
+  readonly minIdle: number
+  readonly maxIdle: number
   readonly concurrency: number
   readonly targetUtilization: number
   readonly warm: "background" | "lazy" | "eager"
@@ -92,7 +94,7 @@ export type Command =
   & { readonly turns?: number }
   & (
     | { readonly do: "get"; readonly kind: Kind; readonly mode?: Mode }
-    | { readonly do: "interrupt"; readonly of: number }
+    | { readonly do: "interrupt" | "detach"; readonly of: number }
     | { readonly do: "release"; readonly of: number; readonly end: End }
     | { readonly do: "invalidate"; readonly what: "lent" | "idle" | "foreign"; readonly of: number }
     | { readonly do: "clear" | "sweep" | "close" | "unswap" }

@@ -13,6 +13,7 @@ interface Parts {
 
 export const checkReplacing = (inside: Inside, plan: Plan, world: World): void => {
   const { state } = inside
+  if (state.closed) return
   const { bare, opening } = state.replacing as unknown as Parts
   const items = new Set(itemsOf(inside))
   for (const [one, item] of opening) {
@@ -34,7 +35,7 @@ export const checkReplacing = (inside: Inside, plan: Plan, world: World): void =
     if (stay.until > world.now + plan.replaceTimeout) world.fail("replacing", `item ${id} stays until ${stay.until}`)
   }
   const { opener } = state
-  if (!state.closed && opener.mayRefill && Array.from(bare).some(({ doom }) => doom === undefined)) {
+  if (opener.mayRefill && Array.from(bare).some(({ doom }) => doom === undefined)) {
     world.fail("replacing", "an open may start, and has not")
   }
 }

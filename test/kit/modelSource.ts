@@ -21,6 +21,8 @@ export class Entry {
   owes = false
   openedAt = NaN
   readonly holders = new Set<Loan>()
+  /** It has left the pool, and is released when this closes. */
+  keeper: Scope.Closeable | undefined = undefined
   /** It was lent, and has not been reset. */
   dirty = false
   /** When a check last passed. */
@@ -182,6 +184,7 @@ export class ModelSource {
 
   private close(entry: Entry, _exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
     if (!entry.owes) this.world.fail("double close", `item ${entry.number} is closed twice`)
+    if (entry.keeper !== undefined) this.world.fail("detach", `item ${entry.number} is closed under who keeps it`)
     entry.owes = false
     entry.state = "closing"
     entry.ban("closed")

@@ -32,6 +32,7 @@ const checkItems = ({ state }: Inside, { idle, items, leases }: View, world: Wor
     const counted = `${size} idle, ${lent} lent, ${checking} checking, ${closing} closing`
     world.fail("counts", `${counted}; items are ${items.map((item) => item.status).join(", ")}`)
   }
+  if (state.idle.size > state.settings.maxIdle) world.fail("maxIdle", `${state.idle.size} idle`)
   if (leases.length !== state.leases) world.fail("leases", `${leases.length} run, ${state.leases} are counted`)
 }
 
@@ -128,7 +129,10 @@ const checkOpens = ({ state }: Inside, plan: Plan, world: World): void => {
   for (const { share } of state.items) places += share === undefined ? 0 : share.leases.size
   for (const { lease, share } of state.items) if (share === undefined && lease.active) places += plan.concurrency
   const used = places / (items * plan.concurrency)
-  if (items < settings.min || (plan.targetUtilization < 1 && used > plan.targetUtilization)) {
+  const wanted = Math.min(settings.max, Math.max(settings.min, settings.minIdle > 0 ? lent + settings.minIdle : 0))
+  // No more are opened ahead than may be idle.
+  const ahead = plan.targetUtilization < 1 && used > plan.targetUtilization && items < lent + settings.maxIdle
+  if (items < wanted || ahead) {
     world.fail("min", `${idle.size} idle, ${lent} lent, ${openings.size} opening, min ${settings.min}, use ${used}`)
   }
 }

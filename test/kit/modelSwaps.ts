@@ -102,13 +102,10 @@ export class Swaps {
     return this.inside.state.totals.recycled.get("swapped") ?? 0
   }
 
-  /** Where there was no room, one item goes for a trial that fails. */
+  /** Where there was no room, one item goes for a trial that fails. Others go for swaps that worked. */
   private checkFailed(swap: Swap): void {
-    const others = this.all.some((other) =>
-      other !== swap && (other.fiber.pollUnsafe() === undefined || other.way > swap.way)
-    )
-    if (others || this.all.some(({ over }) => over > 0) || this.control.resized > swap.resized) return
-    if (this.gone > swap.gone + 1) this.world.fail("swap", `${this.gone - swap.gone} items have gone for a trial`)
+    if (this.all.length > 1 || this.control.resized > swap.resized || this.gone <= swap.gone + 1) return
+    this.world.fail("swap", `${this.gone - swap.gone} items have gone for a trial`)
   }
 
   /** All that was opened in an older way goes. */

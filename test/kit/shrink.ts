@@ -12,6 +12,8 @@ export const plainest: Omit<Plan, "seed"> = {
   order: "lifo",
   min: 0,
   max: 1,
+  minIdle: 0,
+  maxIdle: Infinity,
   concurrency: 1,
   targetUtilization: 1,
   warm: "background",
@@ -50,6 +52,7 @@ const plainer = (command: Command): ReadonlyArray<Command> => {
       if (command.of > 0) out.push({ ...command, of: 0 })
       break
     case "kill":
+    case "detach":
     case "interrupt":
       if (command.of > 0) out.push({ ...command, of: 0 })
       break
