@@ -663,5 +663,10 @@ describe("the message of a PoolError", () => {
       message(new PoolError.OpenTimeout({ openTimeout: 1500 })),
       `OpenTimeout: an item of "db" was not open within 1.5s`
     )
+    assert.strictEqual(
+      message(new PoolError.HookFailed({ hook: "onBorrow", cause: Cause.fail(new Error("no")) })),
+      `HookFailed: onBorrow of "db" failed: no`
+    )
+    assert.strictEqual(message(new PoolError.Suspended()), `Suspended: "db" is suspended`)
   })
 })

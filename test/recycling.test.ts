@@ -1000,6 +1000,15 @@ describe("nothing past its limit is ever lent", () => {
       assert.strictEqual(yield* lease(pool), 1)
     }))
 
+  it.effect("after a stall: an item that was not spared when its time was set, and is now", () =>
+    Effect.gen(function*() {
+      const { clock, pool } = yield* stalling({ min: 1, max: 2, recycle: RecyclePolicy.idle("10 seconds") })
+      const other = yield* pool.use((item) => pool.use(() => Effect.succeed(item)))
+      yield* pool.invalidate(other)
+      clock.stalled = 60_000
+      assert.isAbove(yield* lease(pool), 0)
+    }))
+
   it.effect("an item that passed its age in its reset, for a borrower that comes at that moment", () =>
     Effect.gen(function*() {
       const { events, pool } = yield* make({

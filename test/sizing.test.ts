@@ -175,6 +175,13 @@ describe("detach", () => {
       assert.include(told(events).join(), "Detached 1")
     }))
 
+  it.effect("of a service is asked for as a static member", () =>
+    Effect.gen(function*() {
+      class Things extends QueuePool.Service<Things>()("Things", { acquire: Effect.succeed({ id: 1 }) }) {}
+      const detached = Things.useItem((item) => Effect.scoped(Things.detach(item)))
+      assert.isTrue(yield* Effect.provide(detached, Things.layer))
+    }))
+
   it.effect("a use that detaches its item gives nothing back", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* make({ max: 1 })

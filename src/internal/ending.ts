@@ -129,7 +129,6 @@ export class Ending<A, R> {
 
   /** The item has ended by itself: it is recycled at once, also under its borrowers. */
   lose(item: Item<A>, reason: string, cause?: Cause.Cause<unknown>): void {
-    if (item.status === "closing") return
     const now = this.shell.now()
     if (item.status === "idle") {
       this.out(item, reason, now)
