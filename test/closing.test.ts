@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
 import { TestClock } from "effect/testing"
+import { Background } from "../src/internal/background.ts"
+import { Closer } from "../src/internal/closer.ts"
 import { books, borrow, closedBooks, elapse, ending, endings, several, Watch } from "./kit/books.ts"
 import { type Refused, settle, Source } from "./kit/items.ts"
 import { logged, record, told } from "./kit/observe.ts"
@@ -84,6 +86,28 @@ describe("the closing of an item", () => {
       yield* elapse(10_000)
       const stats = yield* books(source, pool)
       assert.deepStrictEqual([stats.abandoned, stats.closed], [1, 0])
+    }))
+
+  it.effect("C2: what has not had its turn yet when the item is abandoned runs all the same", () =>
+    Effect.gen(function*() {
+      const tasks: Array<() => void> = []
+      const stalled: Scheduler.Scheduler = {
+        executionMode: "async",
+        shouldYield: () => false,
+        makeDispatcher: () => ({ scheduleTask: (task) => void tasks.push(task), flush: () => {} })
+      }
+      const context = Context.add(yield* Effect.context<never>(), Scheduler.Scheduler, stalled)
+      const closer = new Closer(new Background(context), "pool", 1000, () => {})
+      const ran: Array<string> = []
+      const scope = yield* Scope.make()
+      yield* Scope.addFinalizer(scope, Effect.sync(() => ran.push("released")))
+      const closing = closer.begin(1)
+      closer.finish(closing, scope, Exit.void)
+      // Its fiber is to run, and the time is over before it does.
+      for (const task of tasks.splice(0)) task()
+      closing.alarm!.ring()
+      while (tasks.length > 0) tasks.shift()!()
+      assert.deepStrictEqual(ran, ["released"])
     }))
 
   it.effect("C3: slow ones run side by side", () =>

@@ -22,6 +22,8 @@ export class Closing {
   readonly id: number
   readonly since: number
   over = false
+  /** A finalizer has begun and not ended. */
+  running = false
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   alarm: Alarm | undefined = undefined
 
@@ -68,8 +70,12 @@ export class Closer {
   ): void {
     const finalizer = finalizers[ended.length]
     if (finalizer === undefined) return this.end(closing, Exit.asVoidAll(ended))
-    closing.fiber = this.background.fork(Effect.suspend(() => finalizer(exit)))
+    closing.fiber = this.background.fork(Effect.suspend(() => {
+      closing.running = true
+      return finalizer(exit)
+    }))
     closing.fiber.addObserver((result) => {
+      closing.running = false
       ended.push(result)
       this.next(closing, finalizers, exit, ended)
     })
@@ -88,7 +94,8 @@ export class Closer {
 
   private abandon(closing: Closing): void {
     closing.over = true
-    closing.fiber?.interruptUnsafe()
+    // One that has not had its turn yet must at least begin.
+    if (closing.running) closing.fiber!.interruptUnsafe()
     this.warn(`was not closed within ${this.timeout}ms and is abandoned`, closing.id)
     this.gone(closing.id, this.timeout, "Abandoned")
   }

@@ -120,7 +120,7 @@ class Run {
     if (exit === undefined && !(plan.retry === "spaced" || plan.retry === "exponential")) world.fail("make", "it hangs")
     world.fork(Scope.close(this.scope, Exit.void))
     world.advance(plan.drainTimeout + limits.close + 100)
-    checkLeftovers(world, source)
+    checkLeftovers(world, source, 0)
     return undefined
   }
 

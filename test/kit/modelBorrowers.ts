@@ -45,7 +45,8 @@ export class Borrowers {
 
   /** The pool lends no more: who has an item now is the last. */
   noMore(): void {
-    this.lastLeases ??= new Set(leasesIn(this.inside).map(({ by }) => this.who(by)))
+    // Who was handed one and has not taken it up waits like the others.
+    this.lastLeases ??= new Set(leasesIn(this.inside).filter(({ taken }) => taken).map(({ by }) => this.who(by)))
   }
 
   get leased(): Array<Loan> {
@@ -65,10 +66,10 @@ export class Borrowers {
     const { inside, plan, world } = this
     const loan = new Loan(this.loans.length + 1, kind, mode, world.now)
     this.loans.push(loan)
-    loan.bare = this.bare()
     // A fiber that yields asks later, and there may be room by then.
     loan.tooMany = this.strict && loan.count > inside.state.settings.max
     const before = lookBefore(inside, plan, world)
+    loan.unserved = before.unserved
     loan.fiber = world.fork(this.program(loan))
     this.workers.set(loan.fiber.id, loan)
     loan.fiber.addObserver((exit) => this.ended(loan, exit))
@@ -81,11 +82,8 @@ export class Borrowers {
         world.fail("maxWaiters", `${unserved} wait and nothing is under way, maxWaiters is ${plan.maxWaiters}`)
       }
     }
+    world.afterTask()
     return loan
-  }
-
-  private bare(): number {
-    return waitersOf(this.inside).filter((waiter) => waiter.supply === undefined).length
   }
 
   private program(loan: Loan): Effect.Effect<unknown, unknown> {
@@ -293,11 +291,11 @@ export class Borrowers {
     // A borrower that went without: is it for a reason that there is?
     const { failures } = this.source
     const waited = world.now - loan.askedAt
-    const bare = loan.bare + loan.count - 1
+    const unserved = loan.unserved + loan.count - 1
     const known: Record<string, boolean> = {
       Interrupted: loan.interrupted,
       BorrowTimeout: waited >= plan.borrowTimeout,
-      TooManyWaiters: bare >= plan.maxWaiters || (!strict && plan.maxWaiters < Infinity),
+      TooManyWaiters: unserved >= plan.maxWaiters || (!strict && plan.maxWaiters < Infinity),
       Closed: this.inside.state.closed,
       OpenTimeout: world.now >= limits.open,
       Suspended: plan.whenSuspended === "fail" && this.control.suspensions > 0,
@@ -335,6 +333,9 @@ export class Borrowers {
     for (const loan of this.loans) {
       if (loan.exit !== undefined) continue
       if (loan.interrupted && loan.kind !== "masked") world.fail("interrupted", `borrower ${loan.id} goes on`)
+      // Where the pool knows what runs in a lease, that ends with the item.
+      const ends = loan.kind === "use" && typeof loan.mode !== "number" && !inside.state.closed
+      if (ends && loan.entries.some(({ dead }) => dead)) world.fail("died", `borrower ${loan.id} goes on`)
       if (loan.begun) continue
       // The item may be gone, and the hook goes on.
       const hooked = plan.hooks.includes("onBorrow") &&

@@ -23,6 +23,10 @@ export class Control {
   readonly trials = new Set<number>()
   /** When each lease was first seen, by its item and its borrower. */
   private readonly handed = new Map<number, number>()
+  /** The last open that has begun. */
+  private newest = 0
+  /** How many items those needed who waited after the last task. */
+  private needed = 0
   private ceiling: number
   /** While nothing may begin: the leases that run, and the opens that are under way. */
   private still: ReadonlySet<number> | undefined = undefined
@@ -84,6 +88,10 @@ export class Control {
       const entry = source.byScope.get(scope)!
       entry.goesBy = Math.min(entry.goesBy, world.now + over)
     }
+    for (const { id, retirement, status } of those) {
+      if (status === "closing" && plan.rules.length === 0) world.fail("clear", `item ${id} goes at once`)
+      if (retirement !== undefined && retirement.at > world.now + over) world.fail("clear", `item ${id} goes late`)
+    }
     // The oldest goes first, each in its own part of the time.
     let last = -Infinity
     for (const { id, retirement } of anew.toSorted((a, b) => a.openedAt - b.openedAt || a.id - b.id)) {
@@ -119,6 +127,7 @@ export class Control {
       this.world.fail("lent anew", `item ${item.id} to ${who(by)}, ${above ? "above max" : "suspended"}`)
     }
     this.still = above || suspended ? leases : undefined
+    this.checkNeed(inside, view)
     for (const opening of openings) {
       if (opening.trial !== undefined) this.trials.add(opening.id)
       else if (suspended && this.opens?.has(opening) === false) this.world.fail("suspended", "an open has started")
@@ -127,6 +136,25 @@ export class Control {
     if (suspended && this.plan.whenSuspended === "fail" && view.queue.length > 0) {
       this.world.fail("suspended", "a borrower waits")
     }
+  }
+
+  /** Where nothing is opened ahead, no more is than those need who wait. */
+  private checkNeed({ state }: Inside, { queue }: View): void {
+    const { plan } = this
+    const alone = queue.filter((waiter) => waiter.alone).length
+    const now = alone + Math.ceil((queue.length - alone) / plan.concurrency)
+    // Their time may have ended in the same task.
+    const needed = Math.max(this.needed, now)
+    this.needed = now
+    const ids = Array.from(state.openings).filter(({ trial }) => trial === undefined).map(({ id }) => id)
+    const newest = Math.max(this.newest, ...ids)
+    const begun = newest > this.newest
+    this.newest = newest
+    const ahead = state.settings.min > 0 || plan.minIdle > 0 || plan.targetUtilization < 1 || plan.replaceTimeout > 0
+    // Who has no time at all, or is of a group that is refused, leaves as its open begins.
+    if (!begun || ahead || plan.borrowTimeout === 0 || plan.maxWaiters < Infinity) return
+    if (ids.length + state.checking <= needed) return
+    this.world.fail("need", `${ids.length} opening, ${state.checking} checking, and ${needed} are needed`)
   }
 
   /** More than `max` live only since before it was made smaller, and become no more. */

@@ -24,8 +24,8 @@ export class Loan {
   begunAt = Infinity
   /** An item that it was lent had not been reset. */
   soiled = false
-  /** How many waited without a supply when it came. */
-  bare = 0
+  /** How many waited with nothing under way for them when it came. */
+  unserved = 0
   /** It ended as it asked. */
   atOnce = false
   /** It asks for more than there may be. */

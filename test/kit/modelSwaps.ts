@@ -17,7 +17,7 @@ interface Swap {
   readonly askedAt: number
   readonly fiber: Fiber.Fiber<void, unknown>
   interrupted: boolean
-  /** How many items had gone for swaps, and how often the pool had been resized, when it was asked for. */
+  /** How many items had gone for swaps, or had to, and how often the pool had been resized, when it was asked for. */
   readonly gone: number
   readonly resized: number
 }
@@ -61,7 +61,9 @@ export class Swaps {
     const { resized } = this.control
     const way = this.all.length + 1
     const fiber = world.fork(pool.swap(source.way(way, go), { over }))
-    const swap = { way, over, askedAt: world.now, fiber, interrupted: false, gone, resized }
+    const { live, settings } = this.inside.state
+    const above = Math.max(0, live - settings.max)
+    const swap = { way, over, askedAt: world.now, fiber, interrupted: false, gone: gone + above, resized }
     this.all.push(swap)
     fiber.addObserver((exit) => this.ended(swap, exit))
   }
