@@ -91,9 +91,10 @@ describe("the closing of an item", () => {
   it.effect("C2: what has not had its turn yet when the item is abandoned runs all the same", () =>
     Effect.gen(function*() {
       const tasks: Array<() => void> = []
+      const begun = new WeakSet<object>()
       const stalled: Scheduler.Scheduler = {
         executionMode: "async",
-        shouldYield: () => true,
+        shouldYield: (fiber) => !begun.has(fiber) && begun.add(fiber) !== undefined,
         makeDispatcher: () => ({ scheduleTask: (task) => void tasks.push(task), flush: () => {} })
       }
       const context = Context.add(yield* Effect.context<never>(), Scheduler.Scheduler, stalled)
