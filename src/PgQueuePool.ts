@@ -132,6 +132,7 @@ import * as internalClient from "./internal/pgClient.ts"
 import * as internalErrors from "./internal/pgErrors.ts"
 import * as internalOptions from "./internal/pgOptions.ts"
 import * as internalPool from "./internal/pgPool.ts"
+import * as internalRole from "./internal/pgRole.ts"
 import type { PoolError } from "./PoolError.ts"
 import * as QueuePool from "./QueuePool.ts"
 import type * as RecyclePolicy from "./RecyclePolicy.ts"
@@ -363,6 +364,31 @@ export const layerConfig = (
   PgQueuePool | Client.PgClient | SqlClient,
   PoolError | SqlError | Config.ConfigError
 > => Layer.unwrap(Effect.map(Config.unwrap(options), layerOf))
+
+/**
+ * Asks a session's server whether it is the primary, which takes writes, or a replica,
+ * by `pg_is_in_recovery()`. A replica that is promoted keeps its sessions: the answer
+ * holds for the moment.
+ *
+ * **Example** (Asking for the role)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const pool = yield* PgQueuePool.make({ url: Redacted.make(process.env["DATABASE_URL"]!) })
+ *   return yield* pool.use(PgQueuePool.role)
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => "primary"
+ * ```
+ *
+ * @see The module `PgCluster`, which borrows by role
+ * @category getters
+ * @since 1.0.0
+ */
+export const role: (session: PgConnection) => Effect.Effect<"primary" | "replica", SqlError> = internalRole.roleOf
 
 /**
  * The rules on sessions that are lost: they hold whatever you give as `recycle`.

@@ -59,8 +59,8 @@ export interface Problem {
  * **Details**
  *
  * `waited` is in milliseconds. `phase` is what the borrower was waiting for when
- * its time ended: its turn, an item being opened, an item being checked, or the end
- * of a suspension. `own` is how many items the borrower's own fiber holds: a fiber
+ * its time ended: its turn, an item being opened, an item being checked, the end
+ * of a suspension, or a permit of the `capacity` that the pool shares with others. `own` is how many items the borrower's own fiber holds: a fiber
  * that holds some and asks for more may be waiting for itself. `lastFailure` is the
  * cause of the last failed open since one succeeded.
  *
@@ -69,11 +69,13 @@ export interface Problem {
  */
 export class BorrowTimeout extends Data.TaggedClass("BorrowTimeout")<{
   readonly waited: number
-  readonly phase: "waiting" | "opening" | "checking" | "suspended"
+  readonly phase: "waiting" | "parked" | "opening" | "checking" | "suspended"
   readonly counts: Counts
   readonly own: number
   readonly oldestLease: Holder | undefined
   readonly lastFailure: Cause.Cause<unknown> | undefined
+  /** Where the pool waited for a permit: how many are in use, and how many there are. */
+  readonly capacity: { readonly name: string; readonly used: number; readonly permits: number } | undefined
 }> {}
 
 /**
@@ -161,6 +163,26 @@ export class InvalidOptions extends Data.TaggedClass("InvalidOptions")<{
 }> {}
 
 /**
+ * None of several endpoints has lent an item, to a borrower that was with them for
+ * `waited` milliseconds.
+ *
+ * **Details**
+ *
+ * `tried` are those it was with, in this order, each with what it failed with: an error of
+ * `acquire` or a `PoolError`, which is a `BorrowTimeout` also where the borrower gave an
+ * endpoint up that lent nothing to anyone. `untried` are the others, for which no time was
+ * left.
+ *
+ * @category errors
+ * @since 1.0.0
+ */
+export class NoEndpoint extends Data.TaggedClass("NoEndpoint")<{
+  readonly waited: number
+  readonly tried: ReadonlyArray<{ readonly endpoint: string; readonly cause: Cause.Cause<unknown> }>
+  readonly untried: ReadonlyArray<string>
+}> {}
+
+/**
  * Everything that a `PoolError` can tell.
  *
  * @category errors
@@ -176,10 +198,11 @@ export type Reason =
   | OpenTimeout
   | OpenInterrupted
   | InvalidOptions
+  | NoEndpoint
 
 /**
  * The error of every pool operation that fails for the pool's own reasons. The
- * error of `acquire` is never wrapped in it.
+ * error of `acquire` is never wrapped in it, but in `NoEndpoint`, which tells of several.
  *
  * **When to use**
  *
@@ -240,7 +263,20 @@ const describe = (pool: string, reason: Reason): string => {
       return `OpenInterrupted: opening an item of "${pool}" was interrupted, by its own doing`
     case "InvalidOptions":
       return `InvalidOptions: "${pool}" does not take these options: ${reason.problems.map(problem).join("; ")}`
+    case "NoEndpoint":
+      return `NoEndpoint: ${endpoints(pool, reason)}`
   }
+}
+
+/** Of more, a sentence tells the first only. */
+const manyEndpoints = 5
+
+const endpoints = (pool: string, { tried, untried, waited }: NoEndpoint): string => {
+  if (tried.length + untried.length === 0) return `"${pool}" has no endpoints`
+  const told = tried.slice(0, manyEndpoints).map(({ cause, endpoint }) => `"${endpoint}" (${failure(cause)})`)
+  if (tried.length > manyEndpoints) told.push(`${tried.length - manyEndpoints} more`)
+  const left = untried.length === 0 ? "" : `; no time was left for ${untried.length} more`
+  return `no endpoint of "${pool}" has lent an item within ${duration(waited)}: ${told.join(", ")}${left}`
 }
 
 const lent = (counts: Counts): string => `${counts.lent}/${counts.max} lent`
@@ -252,6 +288,7 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
   if (counts.closing > 0) out.push(`${counts.closing} closing`)
   out.push(`${counts.waiting} waiting`)
   if (reason.phase === "suspended") out.push("the pool is suspended")
+  else if (reason.phase === "parked") out.push(permits(reason.capacity!))
   else if (reason.phase !== "waiting") out.push(`this one for an item that was ${reason.phase}`)
   if (reason.own > 0) {
     const items = reason.own === 1 ? "1 item" : `${reason.own} items`
@@ -265,6 +302,9 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
   if (oldestLease !== undefined) out.push(`oldest lease ${duration(oldestLease.held)} by "${oldestLease.by}"`)
   return out
 }
+
+const permits = ({ name, permits, used }: NonNullable<BorrowTimeout["capacity"]>): string =>
+  `capacity "${name}" has all of its ${permits} permits out${used > permits ? ` and ${used - permits} more` : ""}`
 
 // The value of what is not an option could be anything, a password too.
 const problem = ({ allowed, option, value }: Problem): string =>

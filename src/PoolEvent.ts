@@ -19,6 +19,7 @@ import type * as Cause from "effect/Cause"
  * | `Opening` | starts to open an item |
  * | `Opened` | has opened it |
  * | `OpenFailed` | could not |
+ * | `Parked` | waits for a permit of this `capacity` before it is opened |
  * | `Retrying` | will try again `in` so long, by the `retry` Schedule |
  * | `Borrowed` | is lent, after `waited` |
  * | `Returned` | came back, after `held` |
@@ -52,6 +53,7 @@ export type PoolEvent =
     readonly took: number
     readonly cause: Cause.Cause<unknown>
   })
+  | (Base & { readonly _tag: "Parked"; readonly capacity: string })
   | (Base & { readonly _tag: "Retrying"; readonly in: number })
   | (Base & { readonly _tag: "Borrowed"; readonly item: number; readonly waited: number })
   | (Base & { readonly _tag: "Returned" | "Detached"; readonly item: number; readonly held: number })

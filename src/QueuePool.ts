@@ -10,25 +10,23 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
-import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import type { Pipeable } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
-import { addFinalizer } from "./internal/lease.ts"
-import { clearingOf, type Settings, settingsOf, sizeOf, spreadOf } from "./internal/options.ts"
+import * as Capacity from "./Capacity.ts"
+import { permitsOf } from "./internal/capacities.ts"
+import { compact, type Settings, settingsOf } from "./internal/options.ts"
 import { type Effects, Pool } from "./internal/pool.ts"
-import { register } from "./internal/registered.ts"
-import { compile } from "./internal/rules.ts"
+import { QueuePoolImpl, TypeId } from "./internal/queuePool.ts"
+import { compile, type Rules } from "./internal/rules.ts"
 import { at, hereInScope } from "./internal/site.ts"
 import { Source } from "./internal/source.ts"
 import { zipped } from "./internal/zip.ts"
-import type { Counts, PoolError } from "./PoolError.ts"
+import type { PoolError } from "./PoolError.ts"
 import type { PoolEvent } from "./PoolEvent.ts"
 import type * as RecyclePolicy from "./RecyclePolicy.ts"
-
-const TypeId = "~effect-queuepool/QueuePool"
 
 /**
  * A pool of items of type `A`, whose opening may fail with `E`.
@@ -118,8 +116,8 @@ export interface QueuePool<in out A, out E = never> extends Pipeable {
   /**
    * Takes a lent item out of the pool for good: its slot is free at once, its lease is
    * over, and it is released when the current scope closes, with no deadline of the
-   * pool's. It is for the borrower to ask, from whatever fiber: whoever else does has
-   * the item released under it. `false`, and nothing changes, when the value is no item
+   * pool's. Its permit of a shared `capacity` it keeps until then. It is for the borrower
+   * to ask, from whatever fiber: whoever else does has the item released under it. `false`, and nothing changes, when the value is no item
    * of this pool, or nobody has it, or others have it too.
    */
   detach(item: A): Effect.Effect<boolean, never, Scope.Scope>
@@ -199,6 +197,8 @@ export interface Stats {
   readonly pending: number
   readonly opening: number
   readonly closing: number
+  /** Opens that wait for a permit of the pool's `capacity`. */
+  readonly parked: number
   /**
    * Leases that run: more than `used`, where several borrowers share an item. Among them
    * are those that are to begin: after an `onBorrow`, or when a `getN` has all its items.
@@ -406,6 +406,14 @@ export interface Options<
   /** The deadline of one item's release; after it the item is abandoned. Default: 5 seconds. */
   readonly closeTimeout?: Duration.Input | undefined
   /**
+   * How many releases may be under way when a sweep of the recycler (a rule's deadline, the
+   * `sweep` cadence, `pool.sweep`) begins another. What is due besides stays idle, and can
+   * be lent unless a rule speaks against it then, and follows as those end; effectful
+   * checks wait likewise. `pool.sweep` tells of what it has recycled itself. Recycling for
+   * other reasons is not held back. Default: Infinity.
+   */
+  readonly closeConcurrency?: number | undefined
+  /**
    * How long the closing of the pool waits for leases; then their items are closed
    * under them. Default: 10 seconds.
    */
@@ -471,6 +479,12 @@ export interface Options<
   readonly onRelease?: ((item: NoInfer<A>) => Effect.Effect<unknown, unknown, ROnRelease>) | undefined
   /** What borrowers of a suspended pool do: `"wait"` (default) or `"fail"`. */
   readonly whenSuspended?: "wait" | "fail" | undefined
+  /**
+   * A budget that the pool shares with others: an item is opened only while it holds a
+   * permit. Default: `Capacity.Current`, which is unlimited unless the program provides
+   * another.
+   */
+  readonly capacity?: Capacity.Capacity<NoInfer<E>> | undefined
 }
 
 /** Options of which each effect may need something else. */
@@ -504,117 +518,17 @@ type WarmError<E, W> = "eager" extends W ? E : never
  */
 export const isQueuePool = (u: unknown): u is QueuePool<unknown, unknown> => hasProperty(u, TypeId)
 
-class QueuePoolImpl<A, E, R> implements QueuePool<A, E> {
-  readonly [TypeId]: typeof TypeId = TypeId
-  readonly name: string
-  readonly getN: QueuePool<A, E>["getN"]
-  readonly use: QueuePool<A, E>["use"]
-  readonly useExclusive: QueuePool<A, E>["useExclusive"]
-  readonly useIfAvailable: QueuePool<A, E>["useIfAvailable"]
-  readonly sweep: Effect.Effect<SweepResult>
-  readonly events: Stream.Stream<PoolEvent>
-  private readonly pool: Pool<A, E, R>
-
-  constructor(pool: Pool<A, E, R>) {
-    this.pool = pool
-    register(this, pool)
-    this.name = pool.settings.name
-    this.getN = pool.borrowing.getN
-    this.use = pool.borrowing.use
-    this.useExclusive = pool.borrowing.useExclusive
-    this.useIfAvailable = pool.borrowing.useIfAvailable
-    this.sweep = pool.sweep
-    this.events = pool.events
-  }
-
-  // Accessors, because a pool that traces its leases looks at who asks.
-  get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.pool.borrowing.get
-  }
-
-  get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.pool.borrowing.getExclusive
-  }
-
-  get getIfAvailable(): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
-    return this.pool.borrowing.getIfAvailable
-  }
-
-  readonly invalidate = (item: A, reason = "invalidated"): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      this.pool.state.ending.invalidate(item, reason, fiber)
-      return Effect.void
-    })
-
-  readonly clear: Effect.Effect<void> = Effect.sync(() => this.pool.state.ending.clear(false, 0))
-
-  readonly clearWith = (options: ClearOptions): Effect.Effect<void, PoolError> =>
-    Effect.map(
-      clearingOf(this.name, options),
-      ({ only, over }) => this.pool.state.ending.clear(only === "idle", over)
-    )
-
-  readonly swap: QueuePool<A, E>["swap"] = (acquire, options) =>
-    Effect.contextWith((caller: Context.Context<never>) =>
-      Effect.flatMap(
-        spreadOf(this.name, options?.over ?? this.pool.settings.retireOver),
-        (millis) => {
-          // Whoever asks for a swap is no parent of the opens that come long after.
-          const context = Context.omit(Tracer.ParentSpan)(caller)
-          // The scope is the item's, whatever scope the caller has.
-          return this.pool.swap(inItsScope(acquire, context as never) as never, millis)
-        }
-      )
-    )
-
-  readonly detach = (item: A): Effect.Effect<boolean, never, Scope.Scope> =>
-    Effect.withFiber((fiber) => {
-      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-      const detached = this.pool.state.ending.detach(item, fiber)
-      if (detached === undefined) return Effect.succeed(false)
-      // In the same step: between two, the fiber may be interrupted and the item lost.
-      const release = (exit: Exit.Exit<unknown, unknown>) => Scope.close(detached.scope, exit)
-      if (addFinalizer(scope, release)) return Effect.succeed(true)
-      return Effect.as(release((scope.state as Scope.State.Closed).exit), true)
-    })
-
-  readonly resize = (size: SizeInput): Effect.Effect<void, PoolError> => {
-    const { state } = this.pool
-    return Effect.suspend(() => Effect.map(sizeOf(this.name, size, state.settings), (sized) => state.resize(sized)))
-  }
-
-  readonly suspend: Effect.Effect<void> = Effect.sync(() => this.pool.state.suspend())
-
-  readonly resume: Effect.Effect<void> = Effect.sync(() => this.pool.state.resume())
-
-  readonly stats: Effect.Effect<Stats> = Effect.sync(() => statsOf(this.pool))
-
-  pipe() {
-    return pipeArguments(this, arguments)
-  }
-}
-
-const inItsScope = <A, E, R>(
-  acquire: Effect.Effect<A, E, R>,
-  context: Context.Context<R>
-): Effect.Effect<A, E, Scope.Scope> =>
-  Effect.flatMap(Scope.Scope, (scope) => Effect.provideContext(acquire, Context.add(context, Scope.Scope, scope)))
-
-const statsOf = <A, E, R>({ state }: Pool<A, E, R>): Stats => {
-  const { lent, waiting, ...counts }: Counts = state.counts()
-  const { recycled, ...totals } = state.totals
-  const { suspended } = state
-  return { ...counts, used: lent, pending: waiting, suspended, ...totals, recycled: Object.fromEntries(recycled) }
-}
-
 const makeNamed = Effect.fnUntraced(function*<A, E, R>(options: Options<A, E, R>, name: string) {
-  const settings = yield* settingsOf(options, name)
+  const settings = compact(yield* settingsOf(options, name))
   const context = yield* Effect.context<R | Scope.Scope>()
   // Its own scope, so that a warm-up that fails or is interrupted leaves nothing behind.
   const scope = yield* Scope.fork(Context.get(context, Scope.Scope))
   const made = makeIn(scope, context, settings, options)
   return yield* Effect.onExit(made, (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
 })
+
+// What is compiled keeps nothing of a pool: one is enough for all.
+const noRules = compile<unknown>(undefined)
 
 const makeIn = Effect.fnUntraced(function*<A, E, R>(
   scope: Scope.Scope,
@@ -637,7 +551,9 @@ const makeIn = Effect.fnUntraced(function*<A, E, R>(
     onReturn: options.onReturn,
     onRelease: options.onRelease
   }
-  const pool = new Pool(settings, effects, compile(options.recycle), context)
+  const permits = permitsOf(options.capacity ?? Context.get(context, Capacity.Current))
+  const rules: Rules<A, R> = options.recycle === undefined ? noRules : compile(options.recycle)
+  const pool = new Pool(settings, effects, rules, context, permits)
   yield* Scope.addFinalizer(scope, pool.close)
   // Ends first: what comes while the pool closes is not tried any more.
   if (changes !== undefined) yield* Scope.addFinalizer(scope, Effect.sync(() => changes.interruptUnsafe()))

@@ -57,6 +57,9 @@ const TypeId = "~effect-queuepool/RecyclePolicy"
  * back, or in a sweep. At `"open"` only a Schedule is stepped; no predicate is
  * asked then.
  *
+ * `pressed` says that a pool which shares a `Capacity` with this one is short of
+ * permits, and `overShare` that this pool then has more of them than is fair.
+ *
  * @category models
  * @since 1.0.0
  */
@@ -67,6 +70,8 @@ export interface Usage<out A> {
   readonly uses: number
   readonly exit: Exit.Exit<unknown, unknown> | undefined
   readonly moment: "open" | "lend" | "return" | "sweep"
+  readonly pressed: boolean
+  readonly overShare: boolean
 }
 
 /**
@@ -712,6 +717,52 @@ export const all: {
     rules: Rules
   ): RecyclePolicy<Item<Rules[number]>, Requirements<Rules[number]>>
 } = (rules: ReadonlyArray<unknown>): Rule<unknown, never> => compose("All", rules) as Rule<unknown, never>
+
+/**
+ * Recycles an item when the rule says so and a pool that shares a `Capacity` with this
+ * one is short of permits.
+ *
+ * **When to use**
+ *
+ * Use to keep items for long as long as nobody else needs their permits.
+ *
+ * **Details**
+ *
+ * Idle items are closed for those that are short in any case, the coldest of all pools
+ * first, no more than are needed.
+ *
+ * **Example** (Keeping fewer items while others are short)
+ *
+ * ```ts
+ * import { RecyclePolicy } from "effect-queuepool"
+ *
+ * const policy = RecyclePolicy.whenPressed(RecyclePolicy.uses(10))
+ *
+ * RecyclePolicy.explain(policy) // => `recycle an item for which "pressed" holds and that had 10 leases`
+ * ```
+ *
+ * @category combinators
+ * @since 1.0.0
+ */
+export const whenPressed: {
+  <A, R = never>(rule: One<A, R>): RecyclePolicy<A, R>
+  <const P extends One<never, unknown>>(rule: P): RecyclePolicy<Item<P>, Requirements<P>>
+} = (rule: unknown): Rule<unknown, never> =>
+  compose("All", [when((usage: Usage<unknown>) => usage.pressed, "pressed"), rule]) as Rule<unknown, never>
+
+/**
+ * Recycles an item while its pool has more permits of a shared `Capacity` than is fair,
+ * and another pool is short of them.
+ *
+ * **Details**
+ *
+ * A pool that is over its share gives up what comes back while borrowers of its own wait,
+ * in any case; with this rule also what nobody waits for. The reason is `"over share"`.
+ *
+ * @category constructors
+ * @since 1.0.0
+ */
+export const overShare: RecyclePolicy<unknown> = when((usage) => usage.overShare, "over share")
 
 /**
  * Recycles an item when one of the two policies says so.

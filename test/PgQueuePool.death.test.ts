@@ -80,7 +80,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
         idle === 2 && opened === 3 && recycled["disconnected"] === 1)
     }))
 
-  it.effect("after all idle sessions are killed no borrower sees an error, 50 times", () =>
+  it.effect("H2, H3: after all idle sessions are killed no borrower sees an error, 50 times", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const pool = yield* makePool({ max: 5, applicationName: "killed" })
@@ -97,7 +97,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       }
     }))
 
-  it.effect("nor when they are killed while the event loop is busy and has not heard of it, 50 times", () =>
+  it.effect("H2, H3: nor when they are killed while the event loop is busy and has not heard of it, 50 times", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ max: 5, applicationName: "busy" })
       for (let round = 0; round < 50; round++) {
@@ -113,7 +113,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       assert.isUndefined((yield* pool.stats).recycled["check failed"])
     }))
 
-  it.effect("a session that ends while it is lent fails its statement, is recycled on return, and the next waiter is served", () =>
+  it.effect("H4: a session that ends while it is lent fails its statement, is recycled on return, and the next waiter is served", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const pool = yield* makePool({ max: 1 })
@@ -154,7 +154,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       }
     }))
 
-  it.effect("a session that the driver gives up is not handed on, even if the borrower catches the failure", () =>
+  it.effect("H20, H24: a session that the driver gives up is not handed on, even if the borrower catches the failure", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ max: 1 })
       yield* askPool(pool, "select 1")
@@ -223,7 +223,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       assert.deepStrictEqual((yield* pool.stats).recycled, { "check failed": 1 })
     }))
 
-  it.effect("a session behind a black hole is not lent: its check fails in time, and it is closed in time", () =>
+  it.effect("H8, H10: a session behind a black hole is not lent: its check fails in time, and it is closed in time", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const proxy = yield* TcpProxy.make({ port: pg.port })
@@ -261,7 +261,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       }))
   }
 
-  it.effect("a closed pool leaves no socket, also when the servers of its sessions are silent", () =>
+  it.effect("D9, H26: a closed pool leaves no socket, also when the servers of its sessions are silent", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const scope = yield* Scope.make()
@@ -314,7 +314,7 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       assert.deepStrictEqual(sockets.map(({ destroyed }) => destroyed), [true, true])
     }))
 
-  it.effect("a cancel request that nobody has answered costs the session", () =>
+  it.effect("A15, H23: a cancel request that nobody has answered costs the session", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       let opened = 0

@@ -25,7 +25,7 @@ const timedOut = (error: unknown): PoolError.BorrowTimeout => {
 }
 
 layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("opening sessions", (it) => {
-  it.effect("a server that allows fewer sessions than max makes borrowers queue, and fails none", () =>
+  it.effect("H12: a server that allows fewer sessions than max makes borrowers queue, and fails none", () =>
     Effect.gen(function*() {
       const at = yield* roleWithLimit("five", 5)
       const pool = yield* makePool({ at, max: 10 })
@@ -48,7 +48,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       assert.isAbove(openFailures, 0)
     }))
 
-  it.effect("sessions that end by age do not need one more than the server allows", () =>
+  it.effect("H13: sessions that end by age do not need one more than the server allows", () =>
     Effect.gen(function*() {
       const at = yield* roleWithLimit("one", 1)
       const pool = yield* makePool({ at, maxConnections: 1, connectionTTL: "20 millis" })
@@ -69,7 +69,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       ["a setting that does not exist", "42704", { startupParameters: { no_such_setting: "1" } }]
     ] as const
   ) {
-    it.effect(`${what} (${state}) is told at once, to every waiter, and not tried again by itself`, () =>
+    it.effect(`H14: ${what} (${state}) is told at once, to every waiter, and not tried again by itself`, () =>
       Effect.gen(function*() {
         const pg = yield* EmbeddedPg
         if (state === "28P01") {
@@ -111,7 +111,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       }
     }))
 
-  it.effect("a black-holed connect fails in its own time, and holds up nobody else", () =>
+  it.effect("H9: a black-holed connect fails in its own time, and holds up nobody else", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const proxy = yield* TcpProxy.make({ port: pg.port, mode: TcpProxy.Mode.BlackHole() })
@@ -127,7 +127,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       assert.deepStrictEqual(yield* Effect.all([Fiber.join(first), Fiber.join(second)]), [1, 2])
     }))
 
-  it.effect("one connect that hangs for ever does not keep others from being served", () =>
+  it.effect("H9: one connect that hangs for ever does not keep others from being served", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const hole = yield* TcpProxy.make({ port: pg.port, mode: TcpProxy.Mode.BlackHole() })
@@ -146,7 +146,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       yield* untilStats(pool, ({ idle, opening }) => opening === 1 && idle > 0)
     }))
 
-  it.effect("a server that is down at the start fails borrowers in their time with the cause, and min refills when it is up", () =>
+  it.effect("H1: a server that is down at the start fails borrowers in their time with the cause, and min refills when it is up", () =>
     Effect.gen(function*() {
       const pg = yield* EmbeddedPg
       const proxy = yield* TcpProxy.make({ port: pg.port, mode: TcpProxy.Mode.Refuse() })
@@ -157,7 +157,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
       yield* untilStats(pool, ({ idle }) => idle === 2)
     }))
 
-  it.effect("a failover (25006) recycles the session and all older ones, but none that is newer", () =>
+  it.effect("H16: a failover (25006) recycles the session and all older ones, but none that is newer", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ max: 3 })
       yield* Effect.scoped(Effect.gen(function*() {
@@ -195,7 +195,7 @@ layer(EmbeddedPg.layer({ maxConnections: 60 }), { excludeTestServices: true })("
 
 layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("a restart of the server", (it) => {
   it.effect(
-    "under load is got over: statements fail, borrowing does not, and the sessions come back",
+    "H5: under load is got over: statements fail, borrowing does not, and the sessions come back",
     () =>
       Effect.gen(function*() {
         const pg = yield* EmbeddedPg

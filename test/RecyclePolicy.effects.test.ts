@@ -207,9 +207,9 @@ describe("schedule", () => {
       yield* atReturn(rules, subject, opened + 40, failure)
       const common = { item: "item", idle: 0 }
       assert.deepStrictEqual(steps, [
-        [0, { ...common, age: 0, uses: 0, exit: undefined, moment: "open" }],
-        [20, { ...common, age: 20, uses: 1, exit: Exit.void, moment: "return" }],
-        [40, { ...common, age: 40, uses: 2, exit: failure, moment: "return" }]
+        [0, { ...common, age: 0, uses: 0, exit: undefined, moment: "open", pressed: false, overShare: false }],
+        [20, { ...common, age: 20, uses: 1, exit: Exit.void, moment: "return", pressed: false, overShare: false }],
+        [40, { ...common, age: 40, uses: 2, exit: failure, moment: "return", pressed: false, overShare: false }]
       ])
     }))
 

@@ -198,9 +198,9 @@ describe("when, and plain predicates", () => {
     rules.atReturn(subject, 7_000)
     const common = { item: "item", uses: 2, exit: failure }
     assert.deepStrictEqual(told, [
-      { ...common, age: 1_500, idle: 500, moment: "lend" },
-      { ...common, age: 1_700, idle: 700, moment: "sweep" },
-      { ...common, age: 2_000, idle: 0, moment: "return" }
+      { ...common, age: 1_500, idle: 500, moment: "lend", pressed: false, overShare: false },
+      { ...common, age: 1_700, idle: 700, moment: "sweep", pressed: false, overShare: false },
+      { ...common, age: 2_000, idle: 0, moment: "return", pressed: false, overShare: false }
     ])
   })
 

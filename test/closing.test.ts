@@ -97,7 +97,7 @@ describe("the closing of an item", () => {
         shouldYield: (fiber) => !begun.has(fiber) && begun.add(fiber) !== undefined,
         makeDispatcher: () => ({ scheduleTask: (task) => void tasks.push(task), flush: () => {} })
       }
-      const context = Context.add(yield* Effect.context<never>(), Scheduler.Scheduler, stalled)
+      const context = Context.add(yield* Effect.context(), Scheduler.Scheduler, stalled)
       const closer = new Closer(new Background(context), "pool", 1000, () => {})
       const ran: Array<string> = []
       const scope = yield* Scope.make()

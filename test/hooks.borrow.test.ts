@@ -206,7 +206,7 @@ for (const [way, ask] of Object.entries(ways)) {
         assert.isAbove(operations, 3)
       }))
 
-    it.effect("J3: when its item dies the hook is ended, and the borrower gets another with a hook of its own", () =>
+    it.effect("when its item dies the hook is ended, and the borrower gets another with a hook of its own", () =>
       Effect.gen(function*() {
         const { events, hook, pool, source } = yield* warm({ max: 2 })
         hook.answers.set(2, () => Effect.never)

@@ -89,7 +89,7 @@ describe("invalidate", () => {
       yield* books(source, pool)
     }))
 
-  it.effect("E6: what a sweep frees serves those who wait", () =>
+  it.effect("an idle item that a rule refuses when it would be lent is opened anew, and no sweep finds it again", () =>
     Effect.gen(function*() {
       const source = new Source()
       let bad = false

@@ -99,7 +99,7 @@ const features: ReadonlyArray<readonly [feature: string, peers: string, tests: R
     invalidation: "E1: a lent item is kept until it comes back; its replacement waits for the slot"
   }],
   ["make before break", "asked of sqlx and PostHog", {
-    replacing: "E10, E15: goes when another is open in its place, and not before"
+    replacing: "E15: goes when another is open in its place, and not before"
   }],
   ["new credentials without a restart, verified first", "asked of HikariCP and postgres-nio", {
     swap: "tries the new way once, with one item, and then opens all in it"

@@ -114,7 +114,9 @@ const bad: ReadonlyArray<readonly [string, string, ReadonlyArray<unknown>]> = [
   ["onBorrow", "a function from the item to an Effect", notAFunction],
   ["onReturn", "a function from the item and the lease's Exit to an Effect", notAFunction],
   ["onRelease", "a function from the item to an Effect", notAFunction],
-  ["whenSuspended", `"wait" or "fail"`, ["", "Wait", true, null, 0]]
+  ["whenSuspended", `"wait" or "fail"`, ["", "Wait", true, null, 0]],
+  ["closeConcurrency", "a whole number from 1, or Infinity", [0, -1, 1.5, NaN, "2", null]],
+  ["capacity", "a Capacity", [{}, null, 5, "server"]]
 ]
 
 describe("a wrong option", () => {
@@ -258,11 +260,15 @@ describe("an option that was not given", () => {
         onBorrow: undefined,
         onReturn: undefined,
         onRelease: undefined,
-        whenSuspended: "wait"
+        whenSuspended: "wait",
+        closeConcurrency: Infinity,
+        capacity: undefined
       }
-      assert.deepStrictEqual(inside(yield* QueuePool.make({ acquire })), { acquire, ...defaults })
+      // What is undefined by default is an effect or a rule, and not among the settings.
+      const settings = Object.fromEntries(Object.entries(defaults).filter(([, value]) => value !== undefined))
+      assert.deepStrictEqual(inside(yield* QueuePool.make({ acquire })), settings)
       const absent = Object.fromEntries(Object.keys(defaults).map((option) => [option, undefined]))
-      assert.deepStrictEqual(inside(yield* QueuePool.make({ acquire, ...absent })), { acquire, ...defaults })
+      assert.deepStrictEqual(inside(yield* QueuePool.make({ acquire, ...absent })), settings)
       // None is missing from the table above of wrong values.
       assert.sameMembers(bad.map(([option]) => option), ["acquire", ...Object.keys(defaults)])
     }))
@@ -584,6 +590,7 @@ describe("a QueuePool", () => {
     Effect.gen(function*() {
       const pool = yield* QueuePool.make({ acquire, name: "things" })
       assert.isTrue(QueuePool.isQueuePool(pool))
+      assert.strictEqual(pool["~effect-queuepool/QueuePool"], "~effect-queuepool/QueuePool")
       for (const other of [null, undefined, {}, { name: "things" }, acquire]) {
         assert.isFalse(QueuePool.isQueuePool(other))
       }
@@ -620,6 +627,7 @@ describe("the message of a PoolError", () => {
         own: 0,
         oldestLease: undefined,
         lastFailure: undefined,
+        capacity: undefined,
         ...more
       })
     }).message
@@ -636,6 +644,12 @@ describe("the message of a PoolError", () => {
         `(1/3 lent, 1 opening, 1 closing, 2 waiting, this one for an item that was opening)`
     )
     assert.include(timeout({ phase: "checking" }), "this one for an item that was checking")
+    const capacity = { name: "server", used: 20, permits: 20 }
+    assert.include(timeout({ phase: "parked", capacity }), `, capacity "server" has all of its 20 permits out)`)
+    assert.include(
+      timeout({ phase: "parked", capacity: { ...capacity, permits: 15 } }),
+      "its 15 permits out and 5 more)"
+    )
   })
 
   it("of BorrowTimeout tells the last failure, whatever it is", () => {

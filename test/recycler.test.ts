@@ -198,7 +198,7 @@ describe("the cadence", () => {
     }))
 })
 
-describe("the end of the user's Schedule", () => {
+describe("I11: the end of the user's Schedule", () => {
   const stops = (sweep: Schedule.Schedule<unknown, unknown, unknown>, word: "ended" | "failed", sweeps: number) =>
     logged((lines) =>
       Effect.gen(function*() {
@@ -285,7 +285,7 @@ describe("the end of the user's Schedule", () => {
     }))
 })
 
-describe("the recycler survives", () => {
+describe("E13: the recycler survives", () => {
   it.effect("a predicate that throws at every sweep", () =>
     Effect.gen(function*() {
       const { events, pool } = yield* make({
@@ -665,17 +665,17 @@ describe("the pool that is swept", () => {
           readonly idle: { readonly size: number }
           readonly openings: { readonly size: number }
         }
-        readonly tasks: { readonly size: number }
+        readonly work: { readonly tasks: { readonly size: number } }
         readonly opens: { readonly jobs: { readonly size: number } }
       }
-      const { opens, state, tasks } = inside
+      const { opens, state, work } = inside
       assert.deepStrictEqual(
         [
           Array.from(state.items).length,
           state.sweeper.due.size,
           state.idle.size,
           state.openings.size,
-          tasks.size,
+          work.tasks.size,
           opens.jobs.size
         ],
         [0, 0, 0, 0, 0, 0]

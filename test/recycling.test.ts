@@ -159,7 +159,7 @@ describe("age", () => {
       assert.deepStrictEqual(yield* Effect.forEach(fibers, Fiber.join), [1, 1, 1, 2, 2, 2])
     }))
 
-  it.effect("with jitter is only ever shorter, and spreads the ends of items opened together", () =>
+  it.effect("E10: with jitter is only ever shorter, and spreads the ends of items opened together", () =>
     Effect.gen(function*() {
       const { events, pool, source } = yield* make({
         max: 40,
@@ -305,7 +305,7 @@ describe("failed", () => {
   ]
   for (const [name, recycle, expected] of policies) {
     for (const [ending, effect] of how) {
-      it.effect(`${name}: a lease that ends by ${ending} ${ending in expected ? "recycles" : "keeps"} the item`, () =>
+      it.effect(`C7: ${name}: a lease that ends by ${ending} ${ending in expected ? "recycles" : "keeps"} the item`, () =>
         Effect.gen(function*() {
           const { events, pool, source } = yield* make({ recycle })
           const exit = yield* Effect.exit(Effect.flatMap(Effect.forkChild(pool.use(() => effect)), Fiber.join))
@@ -791,7 +791,7 @@ describe("check", () => {
       assert.strictEqual((yield* pool.stats).idle, 1)
     }))
 
-  it.effect("that never ends recycles the item after checkTimeout", () =>
+  it.effect("I12: that never ends recycles the item after checkTimeout", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* make({
         checkTimeout: "2 seconds",
@@ -918,7 +918,7 @@ describe("composed rules", () => {
 
 describe("a rule that throws", () => {
   for (const moment of ["lend", "return", "sweep"] as const) {
-    it.effect(`at ${moment} recycles the item, and nobody hears`, () =>
+    it.effect(`I12: at ${moment} recycles the item, and nobody hears`, () =>
       Effect.gen(function*() {
         const { events, pool } = yield* make({
           recycle: RecyclePolicy.when((usage: Usage) => {
@@ -950,7 +950,7 @@ describe("a rule that throws", () => {
     }))
 })
 
-describe("nothing past its limit is ever lent", () => {
+describe("E11: nothing past its limit is ever lent", () => {
   // The time moves on and no timer has run, as after a stall of the event loop.
   const stalling = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown, Scope.Scope>>) {
     const source = new Source()

@@ -40,7 +40,7 @@ const atRest = Effect.fnUntraced(function*(source: Source, pool: Pool, expected:
 })
 
 describe("an item that is only old, and that min needs", () => {
-  it.effect("E10, E15: goes when another is open in its place, and not before", () =>
+  it.effect("E15: goes when another is open in its place, and not before", () =>
     Effect.gen(function*() {
       const { events, pool, source } = yield* ageing({ min: 1 })
       source.opens.push({ slow: 300 })

@@ -1202,7 +1202,7 @@ describe("reset and onReturn of shared items", () => {
         reset: () => Effect.sync(() => void log.push("reset"))
       })
       yield* letAllGo(yield* several(3, pool))
-      const { tending } = insideOf(pool) as unknown as { readonly tending: ReadonlyMap<unknown, unknown> }
+      const { tending } = Reflect.get(insideOf(pool), "work") as { readonly tending: ReadonlyMap<unknown, unknown> }
       assert.strictEqual(tending.size, 1)
       yield* elapse(200)
       assert.deepStrictEqual(log, ["return 2"])

@@ -6,36 +6,79 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
-import { type Alarm, Alarms } from "./alarms.ts"
+import { type Alarm, Alarms, Sleeper } from "./alarms.ts"
 
 /** A piece of work: `stop`, once and before it is done, interrupts it, and `done` hears that in a later turn. */
 export interface Task {
   readonly stop: () => void
 }
 
-export class Background<R> {
-  readonly alarms: Alarms
+/** What all pools of one map share: a clock, its turns, and one fiber that sleeps. */
+class Ground<R> {
   readonly clock: Clock.Clock
   readonly scheduler: Scheduler.Scheduler
+  readonly sleeper: Sleeper
+  private readonly source: { nextDoubleUnsafe(): number }
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private readonly runFork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
 
   constructor(context: Context.Context<R>) {
     this.clock = Context.get(context, Clock.Clock)
     this.scheduler = Context.get(context, Scheduler.Scheduler)
+    this.source = Context.get(context, Random.Random)
     this.dispatcher = this.scheduler.makeDispatcher()
     this.runFork = Effect.runForkWith(context)
-    this.alarms = new Alarms(this.clock, this.now, this.fork)
+    this.sleeper = new Sleeper(this.clock, this.now, this.fork)
   }
 
-  /** Monotonic milliseconds. */
   readonly now = (): number => monotonicMillis(this.clock)
+
+  readonly random = (): number => this.source.nextDoubleUnsafe()
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
-  /** In its own turn. What a task throws must not cost the tasks that share its turn. */
   readonly later = (task: () => void): void => this.dispatcher.scheduleTask(() => guarded(task), 0)
+}
+
+export class Background<R> {
+  /** This pool's, whoever shares the rest. */
+  readonly alarms: Alarms
+  private readonly ground: Ground<R>
+
+  /** Of a context; or of another Background, to share all of it but the alarms. */
+  constructor(given: Context.Context<R> | Background<R>) {
+    this.ground = given instanceof Background ? given.ground : new Ground(given)
+    this.alarms = new Alarms(this.ground.sleeper)
+  }
+
+  get clock(): Clock.Clock {
+    return this.ground.clock
+  }
+
+  get scheduler(): Scheduler.Scheduler {
+    return this.ground.scheduler
+  }
+
+  /** From 0 to 1. */
+  get random(): () => number {
+    return this.ground.random
+  }
+
+  /** Monotonic milliseconds. */
+  get now(): () => number {
+    return this.ground.now
+  }
+
+  get fork(): <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E> {
+    return this.ground.fork
+  }
+
+  /** In its own turn. What a task throws must not cost the tasks that share its turn. */
+  get later(): (task: () => void) => void {
+    return this.ground.later
+  }
 
   /**
    * Runs an effect in its own turn. `done` hears how it ended, or at the deadline

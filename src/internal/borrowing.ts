@@ -23,148 +23,144 @@ import type { PoolState } from "./state.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
-/** What borrowing has to do besides, if the options say so. */
-export interface Extras<A> {
-  /**
-   * Begins the hook before a lease; `left` is what is left of the borrower's time. `done`
-   * hears how it ended, perhaps at once. Returns what ends it unheard.
-   */
-  readonly onBorrow: ((item: Item<A>, left: number, done: (exit: AnyExit) => void) => () => void) | undefined
-  /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
-  readonly ends: boolean
-  /** Somebody will ask where an item was borrowed. */
-  readonly traces: boolean
+/**
+ * Begins the hook before a lease; `left` is what is left of the borrower's time. `done`
+ * hears how it ended, perhaps at once. Returns what ends it unheard.
+ */
+type OnBorrow<A> = (item: Item<A>, left: number, done: (exit: AnyExit) => void) => () => void
+
+/** The pool that is borrowed from. */
+interface Host<A, R> {
+  readonly settings: { readonly leaseWarning: number; readonly maxLease: number }
+  readonly effects: { readonly onBorrow: unknown; readonly monitor: unknown }
+  readonly state: PoolState<A, R>
+  readonly background: Background<R>
+  readonly work: { onBorrow: OnBorrow<A> }
   /** A scope was dropped that had this lease. */
-  readonly leaked: (lease: Lease<A>) => void
+  leaked(lease: Lease<A>): void
 }
 
-export class Borrowing<A, E, R> {
-  readonly state: PoolState<A, R>
-  readonly extras: Extras<A>
-  private woken: Array<Borrower<A>> = []
-  private readonly background: Background<R>
-  private readonly dropped: FinalizationRegistry<WeakRef<Lease<A>>>
+/** A lease whose scope may be dropped, and who hears of it. Weak: nothing of a pool is to be kept by this. */
+interface Scoped {
+  readonly lease: WeakRef<Lease<unknown>>
+  readonly pool: WeakRef<{ leaked(lease: Lease<unknown>): void }>
+}
 
-  constructor(state: PoolState<A, R>, background: Background<R>, extras: Extras<A>) {
-    this.state = state
-    this.background = background
-    this.extras = extras
-    this.dropped = new FinalizationRegistry((ref) => {
-      const lease = ref.deref()
-      if (lease?.active === true) extras.leaked(lease)
-    })
-    this.plain = this.scoped(false, undefined)
-    this.plainAlone = this.scoped(true, undefined)
-    this.plainIfAvailable = this.ifAvailable(undefined)
+// One for all pools: each would cost its pool more than all else that it has for leaks.
+const dropped = new FinalizationRegistry<Scoped>(({ lease: ref, pool }) => {
+  const lease = ref.deref()
+  // Who has the lease has the pool.
+  if (lease?.active === true) pool.deref()!.leaked(lease)
+})
+
+type Using<A, E> = <B, E2, R2>(
+  f: (item: A) => Effect.Effect<B, E2, R2>
+) => Effect.Effect<B, E | E2 | PoolError, R2>
+
+export class Borrowing<A, E, R> implements Lender<A, E, R> {
+  readonly state: PoolState<A, R>
+  readonly onBorrow: OnBorrow<A> | undefined
+  /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
+  private readonly ends: boolean
+  /** Somebody will ask where an item was borrowed. */
+  private readonly traces: boolean
+  private readonly pool: Host<A, R>
+  private readonly background: Background<R>
+  private woken: Array<Borrower<A>> | undefined = undefined
+  private weak: Scoped["pool"] | undefined = undefined
+
+  constructor(pool: Host<A, R>) {
+    const { effects, settings } = pool
+    this.pool = pool
+    this.state = pool.state
+    this.background = pool.background
+    this.onBorrow = effects.onBorrow === undefined
+      ? undefined
+      : (item, left, done) => pool.work.onBorrow(item, left, done)
+    this.ends = settings.maxLease < Infinity || effects.monitor !== undefined
+    this.traces = settings.leaseWarning < Infinity || settings.maxLease < Infinity
   }
 
-  private readonly plain: Effect.Effect<A, E | PoolError, Scope.Scope>
-  private readonly plainAlone: Effect.Effect<A, E | PoolError, Scope.Scope>
-  private readonly plainIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope>
+  // What has no state is made once, by the first who asks. Functions may be taken from their pool.
+  private plain: Effect.Effect<A, E | PoolError, Scope.Scope> | undefined = undefined
+  private plainAlone: Effect.Effect<A, E | PoolError, Scope.Scope> | undefined = undefined
+  private plainIfAvailable: Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> | undefined = undefined
+  private plainUse: Using<A, E> | undefined = undefined
+  private plainUseExclusive: Using<A, E> | undefined = undefined
+
+  current(): this {
+    return this
+  }
 
   get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.extras.traces ? this.scoped(false, hereInScope(2)) : this.plain
+    return this.traces ? scoped(this, false, hereInScope(2)) : this.plain ??= scoped(this, false, undefined)
   }
 
   get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.extras.traces ? this.scoped(true, hereInScope(2)) : this.plainAlone
-  }
-
-  private scoped(alone: boolean, site: Site | undefined): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return Effect.withFiber((fiber) => {
-      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-      if (this.extras.onBorrow === undefined) {
-        const lease = this.state.lend(fiber, alone)
-        if (lease !== undefined) {
-          lease.site = site
-          return this.leaseTo(scope, lease)
-        }
-      }
-      const loan = new Loan<A, E, R, A, never, never>(
-        this,
-        alone ? "alone" : "shared",
-        site,
-        undefined,
-        (lease) => this.leaseTo(scope, lease)
-      )
-      // From here on the lease is the scope's to end.
-      return Effect.onExitPrimitive(loan, () => loan.leave())
-    })
+    return this.traces ? scoped(this, true, hereInScope(2)) : this.plainAlone ??= scoped(this, true, undefined)
   }
 
   get getIfAvailable(): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
-    return this.extras.traces ? this.ifAvailable(hereInScope(2)) : this.plainIfAvailable
-  }
-
-  private ifAvailable(site: Site | undefined): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
-    return Effect.withFiber((fiber) => {
-      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-      const loan = new Loan<A, never, R, Option.Option<A>, never, never>(
-        this as never,
-        "available",
-        site,
-        undefined,
-        (lease) => Effect.asSome(this.leaseTo(scope, lease))
-      )
-      return Effect.onExitPrimitive(loan, () => loan.leave())
-    })
+    return this.traces
+      ? scopedIfAvailable(this, hereInScope(2))
+      : this.plainIfAvailable ??= scopedIfAvailable(this, undefined)
   }
 
   /**
    * Several items, all or none. They are asked for in one step and so stand together in the
    * queue: groups cannot block one another.
    */
-  readonly getN = (n: number): Effect.Effect<Array<A>, E | PoolError, Scope.Scope> => {
-    const site = this.extras.traces ? hereInScope(1) : undefined
-    return Effect.withFiber((fiber) => {
-      const { max } = this.state.settings
-      if (!(Number.isInteger(n) && n >= 0 && n <= max)) return Exit.fail(this.error(tooLarge(n, max)))
-      const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-      return Effect.map(taken(scope, [this.group(n, site)]), ([items]) => items!)
-    })
+  get getN(): (n: number) => Effect.Effect<Array<A>, E | PoolError, Scope.Scope> {
+    return (n) => {
+      const site = this.traces ? hereInScope(1) : undefined
+      return Effect.withFiber((fiber) => {
+        const { max } = this.state.settings
+        if (!(Number.isInteger(n) && n >= 0 && n <= max)) return Exit.fail(this.error(tooLarge(n, max)))
+        const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+        return Effect.map(taken(scope, [this.group(n, site)]), ([items]) => items!)
+      })
+    }
   }
 
   /** So many, reserved and then given in two steps. */
-  readonly group = (n: number, site: Site | undefined): Group<A, E> => new Group<A, E>(this, n, site)
+  group(n: number, site: Site | undefined): Group<A, E> {
+    return new Group<A, E>(this, n, site)
+  }
 
   /** A pool that will be asked where its items are, asks it here. */
   get site(): Site | undefined {
-    return this.extras.traces ? hereInScope(3) : undefined
+    return this.traces ? hereInScope(3) : undefined
   }
 
-  readonly use = <B, E2, R2>(
-    f: (item: A) => Effect.Effect<B, E2, R2>
-  ): Effect.Effect<B, E | E2 | PoolError, R2> => this.useAs("shared", f)
+  get use(): Using<A, E> {
+    return this.plainUse ??= (f) => this.useAs("shared", f)
+  }
 
-  readonly useExclusive = <B, E2, R2>(
-    f: (item: A) => Effect.Effect<B, E2, R2>
-  ): Effect.Effect<B, E | E2 | PoolError, R2> => this.useAs("alone", f)
+  get useExclusive(): Using<A, E> {
+    return this.plainUseExclusive ??= (f) => this.useAs("alone", f)
+  }
 
   private useAs<B, E2, R2>(
     kind: Kind,
     f: (item: A) => Effect.Effect<B, E2, R2>
   ): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const { ends, traces } = this.extras
-    const site = traces ? here(2) : undefined
-    return ends
-      ? new Use<A, E, R, B, E2 | PoolError, R2>(this, kind, site, undefined, (lease) => this.within(lease, f))
-      : new Use<A, E, R, B, E2, R2>(this, kind, site, f, undefined)
+    return new Use<A, E, R, B, E2, R2>(this, kind, this.traces ? here(2) : undefined, f, undefined)
   }
 
-  readonly useIfAvailable = <B, E2, R2>(
+  get useIfAvailable(): <B, E2, R2>(
     f: (item: A) => Effect.Effect<B, E2, R2>
-  ): Effect.Effect<Option.Option<B>, E2 | PoolError, R2> => {
-    const { ends, traces } = this.extras
-    return new Use<A, never, R, Option.Option<B>, E2 | PoolError, R2>(
-      this as never,
-      "available",
-      traces ? here(1) : undefined,
-      undefined,
-      (lease) => Effect.asSome(ends ? this.within(lease, f) : f(lease.item.value))
-    )
+  ) => Effect.Effect<Option.Option<B>, E2 | PoolError, R2> {
+    return <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>) => {
+      return useIfAvailable(this, this.traces ? here(1) : undefined, f)
+    }
   }
 
-  /** Runs what `use` was given in a fiber of its own, which can be interrupted alone. */
+  /** Runs what `use` was given, where that may have to be ended in a fiber of its own. */
+  run<B, E2, R2>(lease: Lease<A>, f: Plain<A, B, E2, R2>): Effect.Effect<B, E2 | PoolError, R2> {
+    return this.ends ? this.within(lease, f) : f(lease.item.value)
+  }
+
+  /** In a fiber of its own, which can be interrupted alone. */
   private within<B, E2, R2>(
     lease: Lease<A>,
     f: (item: A) => Effect.Effect<B, E2, R2>
@@ -209,7 +205,7 @@ export class Borrowing<A, E, R> {
     )
   }
 
-  private leaseTo(scope: Scope.Scope, lease: Lease<A>): Effect.Effect<A> {
+  leaseTo(scope: Scope.Scope, lease: Lease<A>): Effect.Effect<A> {
     this.scopeTo(scope, lease)
     return Effect.succeed(lease.item.value)
   }
@@ -232,7 +228,8 @@ export class Borrowing<A, E, R> {
       return Effect.void
     }
     // By a weak reference: a lease that is over has this, and would never be collected.
-    this.dropped.register(release, new WeakRef(lease))
+    const pool = this.weak ??= new WeakRef(this.pool as never)
+    dropped.register(release, { lease: new WeakRef(lease), pool })
     return release
   }
 
@@ -264,7 +261,7 @@ export class Borrowing<A, E, R> {
    * already. It ends also when the item is lost.
    */
   ready(borrower: Borrower<A>): Effect.Effect<void> | undefined {
-    const { onBorrow } = this.extras
+    const { onBorrow } = this
     const lease = borrower.lease!
     if (onBorrow === undefined) {
       borrower.ready = true
@@ -343,45 +340,109 @@ export class Borrowing<A, E, R> {
   // whoever woke it. All that share the pool's are resumed in one task: every fiber
   // has a dispatcher of its own, and a task in each would cost a turn of the event
   // loop each.
-  readonly wake = (borrower: Borrower<A>): void => {
+  wake(borrower: Borrower<A>): void {
     const { holder } = borrower
     if (holder.cache.scheduler !== this.background.scheduler) {
       holder.currentDispatcher.scheduleTask(() => borrower.resume?.(), 0)
-    } else if (this.woken.push(borrower) === 1) {
-      this.background.later(this.resume)
+    } else if (this.woken === undefined) {
+      const woken = this.woken = [borrower]
+      this.background.later(() => {
+        this.woken = undefined
+        for (const { resume } of woken) if (resume !== undefined) guarded(resume)
+      })
+    } else {
+      this.woken.push(borrower)
     }
-  }
-
-  private readonly resume = (): void => {
-    const { woken } = this
-    this.woken = []
-    for (const { resume } of woken) if (resume !== undefined) guarded(resume)
   }
 }
 
 /** What a lease is for: what `use` was given, or something that needs the lease itself. */
 type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>
-type Body<A, B, E, R> = (lease: Lease<A>) => Effect.Effect<B, E, R>
+type Body<A, P, B, E, R> = (pool: P, lease: Lease<A>) => Effect.Effect<B, E, R>
+
+/** Where a borrower asks: a pool, or what has a pool for it when it does. */
+export interface Lender<A, E, R> {
+  /** Undefined when there is none, and `refusal` says why. */
+  current(): Borrowing<A, E, R> | undefined
+  readonly refusal?: Effect.Effect<never, PoolError>
+}
+
+/** `get`, and `getExclusive`. */
+export const scoped = <A, E, R>(
+  lender: Lender<A, E, R>,
+  alone: boolean,
+  site: Site | undefined
+): Effect.Effect<A, E | PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const pool = lender.current()
+    if (pool === undefined) return lender.refusal!
+    if (pool.onBorrow === undefined) {
+      const lease = pool.state.lend(fiber, alone)
+      if (lease !== undefined) {
+        lease.site = site
+        return pool.leaseTo(scope, lease)
+      }
+    }
+    const loan = new Loan<A, E, R, A, never, never>(
+      lender,
+      alone ? "alone" : "shared",
+      site,
+      undefined,
+      (pool, lease) => pool.leaseTo(scope, lease)
+    )
+    // From here on the lease is the scope's to end.
+    return Effect.onExitPrimitive(loan, () => loan.leave())
+  })
+
+export const scopedIfAvailable = <A, E, R>(
+  lender: Lender<A, E, R>,
+  site: Site | undefined
+): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const loan = new Loan<A, never, R, Option.Option<A>, never, never>(
+      lender as never,
+      "available",
+      site,
+      undefined,
+      (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease))
+    )
+    return Effect.onExitPrimitive(loan, () => loan.leave())
+  })
+
+export const useIfAvailable = <A, E, R, B, E2, R2>(
+  lender: Lender<A, E, R>,
+  site: Site | undefined,
+  f: Plain<A, B, E2, R2>
+): Effect.Effect<Option.Option<B>, E2 | PoolError, R2> =>
+  new Use<A, never, R, Option.Option<B>, E2 | PoolError, R2>(
+    lender as never,
+    "available",
+    site,
+    undefined,
+    (pool, lease) => Effect.asSome(pool.run(lease, f))
+  )
 
 /** What `use` returns: makes a lease each time it is run. */
-class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
+export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
-  readonly pool: Borrowing<A, E, R>
+  readonly lender: Lender<A, E, R>
   readonly kind: Kind
   readonly site: Site | undefined
   readonly f: Plain<A, B, E2, R2> | undefined
-  readonly body: Body<A, B, E2, R2> | undefined
+  readonly body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
 
   constructor(
-    pool: Borrowing<A, E, R>,
+    lender: Lender<A, E, R>,
     kind: Kind,
     site: Site | undefined,
     f: Plain<A, B, E2, R2> | undefined,
-    body: Body<A, B, E2, R2> | undefined
+    body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
   ) {
     super()
-    this.pool = pool
+    this.lender = lender
     this.kind = kind
     this.site = site
     this.f = f
@@ -389,7 +450,7 @@ class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   start(): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const loan = new Loan(this.pool, this.kind, this.site, this.f, this.body)
+    const loan = new Loan(this.lender, this.kind, this.site, this.f, this.body)
     return Effect.onExitPrimitive(loan, (exit) => loan.end(exit))
   }
 }
@@ -398,24 +459,26 @@ class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
-  private readonly pool: Borrowing<A, E, R>
+  private readonly lender: Lender<A, E, R>
   private readonly kind: Kind
   private readonly site: Site | undefined
   private readonly f: Plain<A, B, E2, R2> | undefined
-  private readonly body: Body<A, B, E2, R2> | undefined
+  private readonly body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
+  /** Where it has asked. */
+  private pool: Borrowing<A, E, R> | undefined = undefined
   /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
 
   constructor(
-    pool: Borrowing<A, E, R>,
+    lender: Lender<A, E, R>,
     kind: Kind,
     site: Site | undefined,
     f: Plain<A, B, E2, R2> | undefined,
-    body: Body<A, B, E2, R2> | undefined
+    body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
   ) {
     super()
-    this.pool = pool
+    this.lender = lender
     this.kind = kind
     this.site = site
     this.f = f
@@ -423,8 +486,10 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const { kind, pool } = this
-    if (pool.extras.onBorrow === undefined) {
+    const { kind, lender } = this
+    const pool = this.pool = lender.current()
+    if (pool === undefined) return lender.refusal!
+    if (pool.onBorrow === undefined) {
       const lease = pool.lend(fiber, kind)
       if (lease !== undefined) return this.give(lease)
       if (kind !== "available") return this.wait(this.borrower = pool.enqueue(fiber, kind))
@@ -437,12 +502,12 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.flatMap(this.pool.waitFor(borrower), () => this.next(borrower))
+    return Effect.flatMap(this.pool!.waitFor(borrower), () => this.next(borrower))
   }
 
   /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
   private next(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const { pool } = this
+    const pool = this.pool!
     if (borrower.refusal !== undefined) return this.wait(borrower)
     if (borrower.lease === undefined) return borrower.waits ? this.wait(borrower) : this.start(borrower.holder)
     if (borrower.ready) return this.give(pool.begin(borrower))
@@ -450,10 +515,11 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
   }
 
-  private give(lease: Lease<A>): Effect.Effect<B, E2, R2> {
+  private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
     this.lease = lease
     lease.site = this.site
-    return this.f === undefined ? this.body!(lease) : this.f(lease.item.value)
+    const pool = this.pool!
+    return this.f === undefined ? this.body!(pool, lease) : pool.run(lease, this.f)
   }
 
   /** Gives back what was lent, or gives up what was waited for. */
@@ -464,6 +530,6 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   leave(): undefined {
     const { borrower } = this
-    if (this.lease === undefined && borrower !== undefined) this.pool.abandon(borrower, "Interrupted")
+    if (this.lease === undefined && borrower !== undefined) this.pool!.abandon(borrower, "Interrupted")
   }
 }

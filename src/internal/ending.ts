@@ -81,6 +81,7 @@ export class Ending<A, R> {
     // Also when something was done after the lease.
     const atReturn = item.uses > 0 && (item.idleSince === now || item.status === "resetting")
     this.closing++
+    this.state.budget?.closes(item.id)
     this.removed(item)
     this.state.totals.recycled.set(reason, (this.state.totals.recycled.get(reason) ?? 0) + 1)
     if (this.state.listening) {
@@ -91,6 +92,7 @@ export class Ending<A, R> {
 
   private removed(item: Item<A>): void {
     item.status = "closing"
+    this.state.budget?.busy(item)
     this.sharing.over(item)
     this.sweeper.forget(item)
     this.state.items.remove(item)
@@ -158,6 +160,15 @@ export class Ending<A, R> {
     this.state.pump(now)
   }
 
+  /** Every item that nobody has, and no other is opened before somebody asks for one. */
+  dismiss(reason: string): void {
+    const now = this.shell.now()
+    this.state.lazy = true
+    for (const item of this.state.items.all()) this.doom(item, reason, now)
+    for (const opening of this.state.openings) opening.doom ??= reason
+    this.state.pump(now)
+  }
+
   supersede(newest: Item<A>, over: number, now: number): void {
     if (this.state.listening) this.state.tell({ _tag: "Swapped" }, now)
     for (const opening of this.state.openings) opening.doom ??= "swapped"
@@ -173,6 +184,8 @@ export class Ending<A, R> {
   gone(id: number, took: number, how: "Closed" | "CloseFailed" | "Abandoned", cause?: Cause.Cause<unknown>): void {
     const now = this.shell.now()
     this.closing--
+    this.sweeper.released(now)
+    this.state.budget?.give(id)
     const opened = !this.unopened.delete(id)
     if (how === "Abandoned") this.state.totals.abandoned++
     else if (opened) this.state.totals.closed++
@@ -188,6 +201,7 @@ export class Ending<A, R> {
 
   leaveOver(opening: Opening): void {
     this.closing++
+    this.state.budget?.closes(opening.id)
     this.unopened.add(opening.id)
   }
 
@@ -252,7 +266,7 @@ export class Ending<A, R> {
     const [lease, ...others] = leasesOf(item)
     // In a rule that is asked at its return it has none any more.
     if (lease === undefined || !lease.taken || others.length > 0) return undefined
-    const now = this.shell.now()
+    const now = this.state.usedAt = this.shell.now()
     this.state.leases--
     lease.over()
     this.clock?.over(lease)
@@ -260,6 +274,8 @@ export class Ending<A, R> {
     this.state.totals.detached++
     this.state.lent--
     this.removed(item)
+    // It keeps its permit until it is released: a server has it still.
+    this.state.budget?.stays(item.id)
     this.shell.stop(item)
     if (this.state.listening) this.state.tell({ _tag: "Detached", item: item.id, held: now - lease.since }, now)
     if (this.state.closed) this.quiesce()
@@ -289,6 +305,7 @@ export class Ending<A, R> {
     // Its borrower has not heard of it yet.
     if (handed !== undefined) return this.queue.enterAgain(handed, now)
     this.clock?.over(lease)
+    this.state.usedAt = now
     this.state.totals.takenBack++
     if (this.state.listening) {
       this.state.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)
@@ -302,7 +319,8 @@ export class Ending<A, R> {
     const now = this.shell.now()
     this.state.closed = this.state.halted = true
     if (this.state.listening) this.state.tell({ _tag: "PoolClosing" }, now)
-    this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
+    if (this.state.waiters.size > 0) this.queue.refuseAll({ _tag: "Pool", reason: new Closed() }, now)
+    this.state.budget?.want(undefined)
     for (const opening of this.state.openings) {
       this.state.openings.delete(opening)
       this.leaveOver(opening)

@@ -1,14 +1,13 @@
-// A binary heap of nodes by time, the earliest on top. A node knows its place,
-// so that it can be moved or removed without a search: O(log n) each.
+// A binary heap whose nodes know their places, so that one can be moved or removed
+// without a search: O(log n) each.
 
-export interface Node {
-  dueAt: number
+export interface Placed {
   /** Its place in the heap, or -1. */
   slot: number
 }
 
-export class Heap<T extends Node> {
-  private readonly nodes: Array<T> = []
+export abstract class Ordered<T extends Placed> {
+  protected readonly nodes: Array<T> = []
 
   get size(): number {
     return this.nodes.length
@@ -17,6 +16,8 @@ export class Heap<T extends Node> {
   get top(): T | undefined {
     return this.nodes[0]
   }
+
+  protected abstract before(one: T, other: T): boolean
 
   push(node: T): void {
     this.nodes.push(node)
@@ -38,7 +39,7 @@ export class Heap<T extends Node> {
     while (slot > 0) {
       const up = (slot - 1) >> 1
       const parent = this.nodes[up]!
-      if (parent.dueAt <= node.dueAt) break
+      if (!this.before(node, parent)) break
       this.nodes[slot] = parent
       parent.slot = slot
       slot = up
@@ -51,14 +52,25 @@ export class Heap<T extends Node> {
     const { length } = this.nodes
     let slot = from
     for (let down = 2 * slot + 1; down < length; down = 2 * slot + 1) {
-      if (down + 1 < length && this.nodes[down + 1]!.dueAt < this.nodes[down]!.dueAt) down++
+      if (down + 1 < length && this.before(this.nodes[down + 1]!, this.nodes[down]!)) down++
       const child = this.nodes[down]!
-      if (child.dueAt >= node.dueAt) break
+      if (!this.before(child, node)) break
       this.nodes[slot] = child
       child.slot = slot
       slot = down
     }
     this.nodes[slot] = node
     node.slot = slot
+  }
+}
+
+export interface Node extends Placed {
+  dueAt: number
+}
+
+/** By time, the earliest on top. */
+export class Heap<T extends Node> extends Ordered<T> {
+  protected override before(one: T, other: T): boolean {
+    return one.dueAt < other.dueAt
   }
 }

@@ -1,10 +1,13 @@
 // What the user wants done at the four moments of an item's life, and the watch
 // over its death. All of it runs in the pool's context and has a deadline.
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import type { PoolError } from "../PoolError.ts"
 import type { Background } from "./background.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -16,6 +19,15 @@ export interface Hooks<A, E, R> {
   readonly onBorrow: ItemHook<A, R> | undefined
   readonly onReturn: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined) | undefined
   readonly onRelease: ItemHook<A, R> | undefined
+}
+
+/** What the user gave as effects. */
+export interface Effects<A, E, R> extends Hooks<A, E, R> {
+  readonly acquire: Effect.Effect<A, E, R>
+  readonly check: ((item: A) => Effect.Effect<unknown, unknown, R>) | undefined
+  readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined) | undefined
+  readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
+  readonly sweep: Schedule.Schedule<unknown, unknown, unknown, R> | Duration.Input | undefined
 }
 
 /**

@@ -8,9 +8,11 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { LeaseEnded, Reason } from "../PoolError.ts"
+import type { Cold } from "./colds.ts"
 import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
-import type { Subject } from "./rules.ts"
+import type { LearntPermits } from "./learntPermits.ts"
+import type { Pressure, Subject } from "./rules.ts"
 import type { Site } from "./site.ts"
 import type * as Waiters from "./waiters.ts"
 
@@ -138,6 +140,10 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   share: Share<A> | undefined = undefined
   stay: Stay | undefined = undefined
   retirement: Retirement | undefined = undefined
+  /** What the pool shares its permits with others through. */
+  budget: Pressure | undefined = undefined
+  /** Its places among the idle items of all these pools. */
+  places: ReadonlyArray<Cold> = nowhere
 
   constructor(
     id: number,
@@ -156,6 +162,8 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   }
 }
 
+const nowhere: ReadonlyArray<never> = []
+
 export class Opening implements Waiters.Supply {
   readonly id: number
   readonly since: number
@@ -166,6 +174,8 @@ export class Opening implements Waiters.Supply {
   doom: string | undefined = undefined
   /** Tries a new way to acquire; nobody waits for it but who asked for the trial. */
   trial: Trial | undefined = undefined
+  /** It has failed because these have no room. */
+  full: ReadonlyArray<LearntPermits> = nowhere
 
   constructor(id: number, since: number, round: number) {
     this.id = id

@@ -36,14 +36,31 @@ export class Opener<A, R> {
   }
 
   get mayOpen(): boolean {
-    const { halted, live, openings, outage, settings } = this.state
-    return !halted && outage.mayOpen && live < settings.max && openings.size < settings.openConcurrency
+    return this.hasRoom && this.hasPermit
   }
 
   /** An open that nobody waits for may start. */
   get mayRefill(): boolean {
+    const { budget } = this.state
+    return this.mayGrow &&
+      (budget === undefined || (this.state.warmTurn === undefined ? budget.spare : budget.available))
+  }
+
+  /** As far as the pool itself is concerned. */
+  get hasRoom(): boolean {
+    const { halted, live, openings, outage, settings } = this.state
+    return !halted && outage.mayOpen && live < settings.max && openings.size < settings.openConcurrency
+  }
+
+  /** The same, for an open that nobody waits for. */
+  get mayGrow(): boolean {
     const { lazy, outage } = this.state
-    return !lazy && !outage.refillBlocked && this.mayOpen
+    return !lazy && !outage.refillBlocked && this.hasRoom
+  }
+
+  private get hasPermit(): boolean {
+    const { budget } = this.state
+    return budget === undefined || budget.available
   }
 
   start(now: number): Opening {
@@ -56,16 +73,23 @@ export class Opener<A, R> {
   }
 
   private begin(now: number): Opening {
-    const { listening, openings, outage } = this.state
+    const { budget, listening, openings, outage } = this.state
     const opening = new Opening(this.state.nextId(), now, outage.round)
     openings.add(opening)
+    budget?.take()
     if (listening) this.state.tell({ _tag: "Opening", item: opening.id }, now)
     return opening
   }
 
   /** An item for the opening; the caller then runs the rules' start and calls `opened`. */
   admit(opening: Opening, value: A, scope: Scope.Closeable): Item<A> {
-    return new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.giveBack)
+    const item = new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.giveBack)
+    const { budget } = this.state
+    if (budget !== undefined) {
+      item.budget = budget
+      item.places = budget.places(item)
+    }
+    return item
   }
 
   opened(opening: Opening, item: Item<A>): void {
@@ -74,6 +98,7 @@ export class Opener<A, R> {
     const now = this.shell.now()
     state.totals.opened++
     state.outage.succeeded()
+    state.budget?.opened()
     state.waiters.settle(opening)
     item.doom = opening.doom
     state.items.add(item)
@@ -95,9 +120,16 @@ export class Opener<A, R> {
    */
   failed(opening: Opening, cause: Cause.Cause<unknown>, retryable: boolean, leftover: boolean): void {
     const { outage, settings, waiters } = this.state
+    const refused = opening.full.length > 0
+    if (refused) this.state.budget!.refused(opening.full)
     const now = this.over(opening, cause, leftover)
     const waiter = opening.waiter as Borrower<A> | undefined
     waiters.settle(opening)
+    // It is not the source that is ill: the borrower waits until there is room.
+    if (refused) {
+      outage.failed(opening, cause, false)
+      return this.state.pump(now)
+    }
     const retries = retryable && settings.retries
     if (outage.failed(opening, cause, retries)) this.shell.retry(cause)
     if (!retries) {
@@ -110,11 +142,19 @@ export class Opener<A, R> {
     this.state.pump(now)
   }
 
+  /** Asks whether the failure means that there is no room where all items are opened. A trial is told in any case. */
+  asks(opening: Opening, { reasons }: Cause.Cause<unknown>): void {
+    const { budget } = this.state
+    const failure = budget === undefined || opening.trial !== undefined ? undefined : reasons.find(Cause.isFailReason)
+    if (failure !== undefined) opening.full = budget!.full(failure.error)
+  }
+
   private over(opening: Opening, cause: Cause.Cause<unknown>, leftover: boolean): number {
     const { state } = this
     const now = this.shell.now()
     state.openings.delete(opening)
     if (leftover) state.ending.leaveOver(opening)
+    else state.budget?.give(opening.id)
     state.totals.openFailures++
     if (state.listening) state.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
     this.replacing.notReplaced(opening)
@@ -169,6 +209,13 @@ export class Opener<A, R> {
     this.state.pump(this.shell.now())
   }
 
+  /** It is over, or nobody asks for it any more. */
+  endTrial(): void {
+    if (this.trial === undefined) return
+    this.trial = undefined
+    this.state.budget?.askAgain()
+  }
+
   /** It failed: nobody but who asked for it is told. */
   trialFailed(opening: Opening, cause: Cause.Cause<unknown>, leftover: boolean): void {
     this.state.pump(this.over(opening, cause, leftover))
@@ -186,15 +233,24 @@ export class Opener<A, R> {
 
   /** There is room for a trial once what is closing is gone. */
   get roomComes(): boolean {
+    return this.roomInPool && !this.parked
+  }
+
+  private get roomInPool(): boolean {
     const { idle, lent, openings, settings } = this.state
     return idle.size + lent + openings.size < settings.max
+  }
+
+  /** A borrower or a trial waits for a permit. */
+  private get parked(): boolean {
+    return this.state.budget?.lacking !== undefined
   }
 
   /** A trial waits, and has no room unless the item goes that has come back and is counted no more. */
   get sacrifices(): boolean {
     if (this.trial === undefined) return false
-    const { idle, lent, openings, settings } = this.state
-    return idle.size + lent + openings.size + 1 >= settings.max
+    const { budget, idle, lent, openings, settings } = this.state
+    return idle.size + lent + openings.size + 1 >= settings.max || (this.parked && budget!.pressed)
   }
 
   startTrial(now: number): void {
@@ -202,9 +258,10 @@ export class Opener<A, R> {
     if (trial === undefined) return
     const { idle, live, settings } = this.state
     if (live >= settings.max) {
-      if (idle.coldest !== undefined && !this.roomComes) this.state.ending.out(idle.coldest, "swapped", now)
+      if (idle.coldest !== undefined && !this.roomInPool) this.state.ending.out(idle.coldest, "swapped", now)
       return
     }
+    if (!this.hasPermit) return
     this.trial = undefined
     const opening = this.begin(now)
     opening.trial = trial

@@ -12,8 +12,9 @@ import { BorrowTimeout, Closed, OpenInterrupted, OpenTimeout, PoolError } from "
 import type { Alarm } from "./alarms.ts"
 import type { Background, Task } from "./background.ts"
 import type { Closer, Closing } from "./closer.ts"
-import { type Hooks, prepared } from "./hooks.ts"
+import { type Effects, prepared } from "./hooks.ts"
 import type { Item, Opening, Trial } from "./item.ts"
+import type { Settings } from "./options.ts"
 import type { Rules } from "./rules.ts"
 import type { PoolState } from "./state.ts"
 
@@ -32,61 +33,41 @@ interface Job {
   closing: Closing | undefined
 }
 
-/** What opening needs of the options. */
-export interface Given<A, E, R> {
-  readonly name: string
-  readonly acquire: Effect.Effect<A, E, R>
-  readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
-  readonly hooks: Hooks<A, E, R>
-  readonly borrowTimeout: number
-  readonly openTimeout: number
-  readonly closeTimeout: number
-}
-
-/** What the pool does when it hears of it. */
-export interface Hears<A, E> {
-  readonly opened: (opening: Opening, item: Item<A>) => void
+/** The pool that opens. */
+interface Host<A, E, R> {
+  readonly settings: Settings
+  readonly effects: Effects<A, E, R>
+  readonly rules: Rules<A, R>
+  readonly background: Background<R>
+  readonly closer: Closer
+  readonly state: PoolState<A, R>
+  opened(opening: Opening, item: Item<A>): void
   /** `told`: a borrower hears of it; `final`: no retry will follow. */
-  readonly failed: (cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean) => void
+  openFailed(cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean): void
 }
 
 export class Opens<A, E, R> {
   /** How an item is acquired from now on. */
   acquire: Effect.Effect<A, E, R>
-  private readonly given: Given<A, E, R>
-  private readonly hears: Hears<A, E>
-  private readonly rules: Rules<A, R>
+  readonly retryAlarm: Alarm
+  private readonly pool: Host<A, E, R>
   private readonly background: Background<R>
-  private readonly closer: Closer
-  private readonly state: () => PoolState<A, R>
   private readonly jobs = new Map<Opening, Job>()
-  private readonly retryAlarm: Alarm
   /** One copy of the retry Schedule for one outage. */
   private road: Step<E, R> | undefined
   /** The step of the retry Schedule that is under way. */
   private retrying: Task | undefined = undefined
   private trying: Trying<E> | undefined = undefined
 
-  constructor(
-    given: Given<A, E, R>,
-    rules: Rules<A, R>,
-    background: Background<R>,
-    closer: Closer,
-    state: () => PoolState<A, R>,
-    hears: Hears<A, E>
-  ) {
-    this.given = given
-    this.acquire = given.acquire
-    this.rules = rules
-    this.background = background
-    this.closer = closer
-    this.state = state
-    this.hears = hears
-    this.retryAlarm = background.alarms.make(() => this.state().opener.retryNow())
+  constructor(pool: Host<A, E, R>) {
+    this.pool = pool
+    this.acquire = pool.effects.acquire
+    this.background = pool.background
+    this.retryAlarm = this.background.alarms.make(() => pool.state.opener.retryNow())
   }
 
-  readonly open = (opening: Opening): void => {
-    const { background, given } = this
+  open(opening: Opening): void {
+    const { background, pool: { effects, rules, settings, state } } = this
     const job: Job = {
       scope: Scope.makeUnsafe(),
       alarm: background.alarms.make(() => this.timedOut(opening, job)),
@@ -97,12 +78,12 @@ export class Opens<A, E, R> {
     const acquire = opening.trial === undefined ? this.acquire : opening.trial.acquire as Effect.Effect<A, E, R>
     background.later(() => {
       if (job.closing !== undefined) return this.late(opening, job, Exit.void)
-      background.alarms.set(job.alarm, background.now() + given.openTimeout)
+      background.alarms.set(job.alarm, background.now() + settings.openTimeout)
       const fiber = background.fork(Effect.flatMap(
-        Scope.provide(prepared(background, acquire, given.hooks, given.closeTimeout / 2), job.scope),
+        Scope.provide(prepared(background, acquire, effects, settings.closeTimeout / 2), job.scope),
         (value) => {
-          const item = this.state().opener.admit(opening, value, job.scope)
-          return Effect.as(Scope.provide(this.rules.start(item) ?? Effect.void, job.scope), item)
+          const item = state.opener.admit(opening, value, job.scope)
+          return Effect.as(Scope.provide(rules.start(item) ?? Effect.void, job.scope), item)
         }
       ))
       job.fiber = fiber
@@ -111,13 +92,15 @@ export class Opens<A, E, R> {
   }
 
   private ended(opening: Opening, job: Job, exit: Exit.Exit<Item<A>, E>): void {
+    if (job.closing === undefined && Exit.isFailure(exit)) this.pool.state.opener.asks(opening, exit.cause)
+    // What was asked may have closed the pool.
     if (job.closing !== undefined) return this.late(opening, job, exit)
     this.jobs.delete(opening)
     this.background.alarms.cancel(job.alarm)
     if (Exit.isSuccess(exit)) return this.succeeded(opening, exit.value)
     // What a failed acquire leaves in its scope is closed; until then it holds the slot.
     const leftover = job.scope.state._tag === "Open"
-    if (leftover) this.closer.finish(this.closer.begin(opening.id), job.scope, exit)
+    if (leftover) this.pool.closer.finish(this.pool.closer.begin(opening.id), job.scope, exit)
     // A borrower must not believe that it was itself interrupted.
     const cause = Cause.hasInterruptsOnly(exit.cause) ? Cause.fail(this.error(new OpenInterrupted())) : exit.cause
     this.failed(opening, cause, leftover)
@@ -128,18 +111,18 @@ export class Opens<A, E, R> {
     this.road = undefined
     this.stopRetrying()
     this.background.alarms.cancel(this.retryAlarm)
-    this.hears.opened(opening, item)
+    this.pool.opened(opening, item)
     if (opening.trial !== undefined) this.tried(Exit.void)
   }
 
   private timedOut(opening: Opening, job: Job): void {
     this.giveUp(opening, job)
-    const { openTimeout } = this.given
+    const { openTimeout } = this.pool.settings
     this.failed(opening, Cause.fail(this.error(new OpenTimeout({ openTimeout }))), true)
     job.fiber!.interruptUnsafe()
   }
 
-  readonly cancel = (opening: Opening): void => {
+  cancel(opening: Opening): void {
     const job = this.jobs.get(opening)!
     this.giveUp(opening, job)
     this.background.later(() => job.fiber?.interruptUnsafe())
@@ -147,42 +130,42 @@ export class Opens<A, E, R> {
 
   private giveUp(opening: Opening, job: Job): void {
     this.background.alarms.cancel(job.alarm)
-    job.closing = this.closer.begin(opening.id)
+    job.closing = this.pool.closer.begin(opening.id)
   }
 
   private late(opening: Opening, job: Job, exit: AnyExit): void {
     this.jobs.delete(opening)
-    this.closer.finish(job.closing!, job.scope, exit)
+    this.pool.closer.finish(job.closing!, job.scope, exit)
   }
 
   private failed(opening: Opening, cause: Cause.Cause<E | PoolError>, leftover: boolean): void {
-    const { opener } = this.state()
+    const { effects, state: { opener } } = this.pool
     if (opening.trial !== undefined) {
       opener.trialFailed(opening, cause, leftover)
       this.tried(Exit.failCause(cause))
       return
     }
     const retryable = cause.reasons.some(Cause.isFailReason)
-    const retries = retryable && this.given.retry !== undefined
+    const retries = retryable && effects.retry !== undefined
     const told = opening.waiter !== undefined && !retries
     opener.failed(opening, cause, retryable, leftover)
-    this.hears.failed(cause, told, !retries)
+    this.pool.openFailed(cause, told, !retries)
   }
 
   // ---- the retry road
 
-  readonly retry = (cause: Cause.Cause<unknown>): void => {
-    const { background } = this
+  retry(cause: Cause.Cause<unknown>): void {
+    const { background, pool } = this
     const over = (why: Cause.Cause<unknown>): void => {
       this.road = undefined
-      this.state().opener.retryOver(why)
-      this.hears.failed(why as Cause.Cause<E | PoolError>, true, true)
+      pool.state.opener.retryOver(why)
+      pool.openFailed(why as Cause.Cause<E | PoolError>, true, true)
     }
     const error = (cause as Cause.Cause<E | PoolError>).reasons.find(Cause.isFailReason)!.error
     const next = Effect.flatMap(
       Effect.suspend(() =>
         this.road === undefined
-          ? Effect.map(Schedule.toStep(this.given.retry!), (step) => {
+          ? Effect.map(Schedule.toStep(pool.effects.retry!), (step) => {
             // The time of its steps starts as the wall clock's and goes on monotonically.
             const start = background.clock.currentTimeMillisUnsafe() - background.now()
             return this.road = (now, input) => Effect.suspend(() => step(start + now, input))
@@ -193,7 +176,7 @@ export class Opens<A, E, R> {
         Pull.matchEffect(step(background.now(), error), {
           onSuccess: ([, delay]) =>
             Effect.sync(() => {
-              const state = this.state()
+              const { state } = pool
               const millis = Duration.toMillis(delay)
               const now = background.now()
               if (state.listening) state.tell({ _tag: "Retrying", in: millis }, now)
@@ -205,7 +188,7 @@ export class Opens<A, E, R> {
     )
     const step = this.retrying = background.run(
       Effect.scoped(next),
-      this.given.openTimeout,
+      pool.settings.openTimeout,
       "the retry Schedule",
       (exit) => {
         if (this.retrying !== step) return
@@ -229,19 +212,18 @@ export class Opens<A, E, R> {
    */
   try(acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
-      const { background: { alarms, now }, given } = this
-      const { closed, opener } = this.state()
+      const { background: { alarms, now }, pool: { settings, state: { closed, opener } } } = this
       const since = now()
       const trial: Trial = { acquire, over }
       const alarm = alarms.make(() => {
         if (opener.trial !== trial) return
         // An item has gone for it already.
-        if (opener.roomComes) return alarms.set(alarm, now() + given.closeTimeout)
+        if (opener.roomComes) return alarms.set(alarm, now() + settings.closeTimeout)
         this.tried(Exit.fail(this.error(this.noRoom(since))))
       })
       const trying = this.trying = { resume, alarm }
       if (closed) return this.tried(Exit.fail(this.error(new Closed())))
-      alarms.set(alarm, since + given.borrowTimeout)
+      alarms.set(alarm, since + settings.borrowTimeout)
       opener.try(trial)
       return Effect.sync(() => {
         if (this.trying !== trying) return
@@ -256,8 +238,8 @@ export class Opens<A, E, R> {
     const { alarm, resume } = this.trying!
     this.trying = undefined
     this.background.alarms.cancel(alarm)
-    const state = this.state()
-    state.opener.trial = undefined
+    const { state } = this.pool
+    state.opener.endTrial()
     if (state.listening && Exit.isFailure(exit)) {
       state.tell({ _tag: "SwapFailed", cause: exit.cause }, this.background.now())
     }
@@ -265,13 +247,15 @@ export class Opens<A, E, R> {
   }
 
   private noRoom(since: number): BorrowTimeout {
-    const state = this.state()
+    const { state } = this.pool
+    const capacity = state.budget?.told
     return new BorrowTimeout({
       waited: this.background.now() - since,
-      phase: "waiting",
+      phase: capacity === undefined ? "waiting" : "parked",
       counts: state.counts(),
       own: 0,
       oldestLease: undefined,
+      capacity,
       lastFailure: state.outage.lastFailure
     })
   }
@@ -283,7 +267,7 @@ export class Opens<A, E, R> {
   }
 
   private error(reason: PoolError["reason"]): PoolError {
-    return new PoolError({ pool: this.given.name, reason })
+    return new PoolError({ pool: this.pool.settings.name, reason })
   }
 }
 

@@ -7,10 +7,12 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { InvalidOptions, PoolError, type Problem } from "../PoolError.ts"
 import * as RecyclePolicy from "../RecyclePolicy.ts"
+import { isRegistered } from "./capacities.ts"
 import type { Size } from "./pooled.ts"
+import type { Fairness } from "./seat.ts"
 
 /** One option's rule: what it becomes, or what is allowed. */
-interface Rule {
+export interface Rule {
   readonly initial: unknown
   readonly allowed: string
   /** The value as the pool uses it, or undefined when it is not allowed. */
@@ -23,7 +25,7 @@ const number = (initial: number, allowed: string, test: (value: number) => boole
   read: (value) => typeof value === "number" && test(value) ? value : undefined
 })
 
-const duration = (initial: number, allowed: string, test: (millis: number) => boolean): Rule => ({
+export const duration = (initial: number, allowed: string, test: (millis: number) => boolean): Rule => ({
   initial,
   allowed,
   read: (value) => {
@@ -32,13 +34,13 @@ const duration = (initial: number, allowed: string, test: (millis: number) => bo
   }
 })
 
-const oneOf = (...values: ReadonlyArray<string>): Rule => ({
+export const oneOf = (...values: ReadonlyArray<string>): Rule => ({
   initial: values[0],
   allowed: values.map((value) => `"${value}"`).join(" or "),
   read: (value) => values.find((one) => one === value)
 })
 
-const some = (allowed: string, test: (value: unknown) => boolean): Rule => ({
+export const some = (allowed: string, test: (value: unknown) => boolean): Rule => ({
   initial: undefined,
   allowed,
   read: (value) => test(value) ? value : undefined
@@ -91,6 +93,11 @@ const table = {
     return millis !== undefined && isFinite(millis)
   }),
   closeTimeout: duration(5_000, finite, isFinite),
+  closeConcurrency: number(
+    Infinity,
+    "a whole number from 1, or Infinity",
+    (n) => n >= 1 && (Number.isInteger(n) || n === Infinity)
+  ),
   drainTimeout: duration(10_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
   replaceTimeout: duration(0, "a duration from zero, not Infinity", (millis) => millis >= 0 && millis < Infinity),
   retireOver: duration(10_000, "a duration from zero, not Infinity", (millis) => millis >= 0 && millis < Infinity),
@@ -101,7 +108,8 @@ const table = {
   onBorrow: some("a function from the item to an Effect", isFunction),
   onReturn: some("a function from the item and the lease's Exit to an Effect", isFunction),
   onRelease: some("a function from the item to an Effect", isFunction),
-  whenSuspended: oneOf("wait", "fail")
+  whenSuspended: oneOf("wait", "fail"),
+  capacity: some("a Capacity", isRegistered)
 } satisfies Record<string, Rule>
 
 export interface Settings extends Size {
@@ -118,6 +126,7 @@ export interface Settings extends Size {
   readonly checkTimeout: number
   readonly resetTimeout: number
   readonly closeTimeout: number
+  readonly closeConcurrency: number
   readonly drainTimeout: number
   readonly replaceTimeout: number
   readonly retireOver: number
@@ -125,6 +134,8 @@ export interface Settings extends Size {
   readonly maxLease: number
   readonly whenSuspended: "wait" | "fail"
 }
+
+const tableRows = Object.entries<Rule>(table)
 
 export const optionNames: ReadonlyArray<string> = Object.keys(table)
 
@@ -144,7 +155,7 @@ export const settingsOf = (
       problems.push({ option, value: given[option], allowed: `one of the options ${known.join(", ")}` })
     }
   }
-  for (const [option, { allowed, initial, read }] of Object.entries<Rule>(table)) {
+  for (const [option, { allowed, initial, read }] of tableRows) {
     const value = given[option]
     settings[option] = value === undefined && !required.has(option) ? initial : read(value)
     if (settings[option] === undefined && (value !== undefined || required.has(option))) {
@@ -161,6 +172,37 @@ export const settingsOf = (
   settings["name"] ??= fallbackName
   return accepted(String(settings["name"]), settings as unknown as Settings, problems)
 }
+
+/**
+ * Only what a pool looks up in its settings later, in an object of one shape: what was read
+ * from the table by name, one after the other, takes ten times the room.
+ */
+export const compact = (settings: Settings): Settings => ({
+  name: settings.name,
+  min: settings.min,
+  max: settings.max,
+  minIdle: settings.minIdle,
+  maxIdle: settings.maxIdle,
+  warm: settings.warm,
+  order: settings.order,
+  concurrency: settings.concurrency,
+  targetUtilization: settings.targetUtilization,
+  borrowTimeout: settings.borrowTimeout,
+  maxWaiters: settings.maxWaiters,
+  openConcurrency: settings.openConcurrency,
+  openTimeout: settings.openTimeout,
+  checkAfter: settings.checkAfter,
+  checkTimeout: settings.checkTimeout,
+  resetTimeout: settings.resetTimeout,
+  closeTimeout: settings.closeTimeout,
+  closeConcurrency: settings.closeConcurrency,
+  drainTimeout: settings.drainTimeout,
+  replaceTimeout: settings.replaceTimeout,
+  retireOver: settings.retireOver,
+  leaseWarning: settings.leaseWarning,
+  maxLease: settings.maxLease,
+  whenSuspended: settings.whenSuspended
+})
 
 /** Some of them, to be set anew. */
 export type SizeInput = { readonly [K in keyof Size]?: number | undefined }
@@ -189,8 +231,34 @@ export const spreadOf = (pool: string, over: Duration.Input): Effect.Effect<numb
   return accepted(pool, values["over"] as number, problems)
 }
 
+/** How many there may be, where there must be a limit or Infinity. */
+export const countFrom1 = (initial: number): Rule =>
+  number(initial, "a whole number from 1, or Infinity", (n) => n >= 1 && (Number.isInteger(n) || n === Infinity))
+
+export const fairness = oneOf("share", "arrival")
+
+const permits = countFrom1(NaN)
+
+/** A budget for several pools, or one error that names what is wrong. */
+export const budgetOf = (
+  given: { readonly name?: string | undefined; readonly permits: number; readonly fairness?: Fairness | undefined }
+): Effect.Effect<{ readonly name: string; readonly permits: number; readonly fairness: Fairness }, PoolError> => {
+  const rules = { name: table.name, permits, fairness }
+  const { problems, values } = readAll({ ...given, permits: given.permits ?? null }, rules, {
+    name: "capacity",
+    fairness: "share"
+  })
+  return accepted(String(values["name"]), values as never, problems)
+}
+
+/** How many permits a budget is to have from now on. */
+export const permitsNumber = (pool: string, option: string, given: number): Effect.Effect<number, PoolError> => {
+  const { problems, values } = readAll({ [option]: given ?? null }, { [option]: permits }, {})
+  return accepted(pool, values[option] as number, problems)
+}
+
 /** Options of one operation: undefined where they are wrong, `otherwise` where they are not given. */
-const readAll = (
+export const readAll = (
   options: object,
   rules: Record<string, Rule>,
   otherwise: Record<string, unknown>

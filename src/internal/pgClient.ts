@@ -87,8 +87,11 @@ const isPoolError = (error: unknown): error is PoolError =>
 
 const PgJson = Statement.custom<PgClient.PgCustom>("PgJson")
 
+/** What a client needs of a pool. */
+export type Lends = Pick<QueuePool<PgConnection, SqlError>, "getExclusive" | "use" | "useExclusive">
+
 export const makeClient = Effect.fnUntraced(function*(
-  pool: QueuePool<PgConnection, SqlError>,
+  pool: Lends,
   config: PgClient.PgClientConfig
 ): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
   const { transformJson, transformQueryNames, transformResultNames } = config

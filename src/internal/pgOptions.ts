@@ -103,6 +103,7 @@ export type Rest<R> = Omit<QueuePool.Options<PgConnection, SqlError, R>, "acquir
 
 export interface Parts<R> {
   readonly rest: Rest<R>
+  readonly borrowTimeout: number
   readonly checkAfter: number
   readonly closeTimeout: number
 }
@@ -153,10 +154,11 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
         }))
         return Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems: [...problems, ...renamed] }) }))
       },
-      onSuccess: ({ checkAfter, closeTimeout, name }) =>
+      onSuccess: ({ borrowTimeout, checkAfter, closeTimeout, name }) =>
         problems.length > 0
           ? Effect.fail(new PoolError({ pool: name, reason: new InvalidOptions({ problems }) }))
           : Effect.succeed({
+            borrowTimeout,
             checkAfter,
             closeTimeout,
             rest: { ...rest, concurrency, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }

@@ -26,11 +26,19 @@ type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
 /** How to make the pool, and what is then to be told of it. */
 export interface Plan<R> {
   readonly settings: QueuePool.Options<PgConnection.PgConnection, SqlError, R | Scope.Scope>
+  readonly acquire: Effect.Effect<PgConnection.PgConnection, SqlError, R | Scope.Scope>
   readonly watch: (pool: Sessions) => void
+  /** Milliseconds. */
+  readonly borrowTimeout: number
+  readonly grace: number
 }
 
-export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn.Return<Plan<R>, PoolError> {
-  const { checkAfter, closeTimeout, rest } = yield* partsOf(options)
+/** `onLost` is told of each session that ends by itself. */
+export const plan = Effect.fnUntraced(function*<R>(
+  options: Given<R>,
+  onLost?: () => void
+): Effect.fn.Return<Plan<R>, PoolError> {
+  const { borrowTimeout, checkAfter, closeTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
   const now = (): number => monotonicMillis(clock)
   const connect = connector(options)
@@ -47,6 +55,7 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
   const lost = (session: Session): void => {
     if (pool === undefined) early.add(session)
     else lose(pool, session, "disconnected")
+    onLost?.()
   }
 
   // A session is shared only when it is lent, and lent only by a pool that is there.
@@ -70,6 +79,9 @@ export const plan = Effect.fnUntraced(function*<R>(options: Given<R>): Effect.fn
   const reset = resetOf<R>(options.reset ?? "rollback", doom)
 
   return {
+    acquire,
+    borrowTimeout,
+    grace,
     settings: {
       ...rest,
       acquire,

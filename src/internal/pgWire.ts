@@ -112,7 +112,7 @@ export const connector = (config: PgClientConfig): () => Duplex => {
   }
 }
 
-const addressOf = (config: PgClientConfig) => {
+export const addressOf = (config: PgClientConfig) => {
   let host: string | undefined
   let port: number | undefined
   if (config.url !== undefined) {

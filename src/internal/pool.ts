@@ -1,116 +1,90 @@
-// The effectful shell around the state machine: it runs what takes time, in the
-// pool's context, and makes borrowing an Effect.
+// The effectful half of a pool: it joins the state machine with the parts that do what
+// takes time, begins the pool and ends it.
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
-import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { Closed, type PoolError } from "../PoolError.ts"
 import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
-import { Background, type Task } from "./background.ts"
+import { Background } from "./background.ts"
 import { Borrowing } from "./borrowing.ts"
+import { Budget } from "./budget.ts"
 import { Closer } from "./closer.ts"
-import { beforeLease, type Hooks, watch } from "./hooks.ts"
+import { type Effects, watch } from "./hooks.ts"
 import { holderName, type Item, type Lease, type Opening } from "./item.ts"
+import { ItemWork } from "./itemWork.ts"
 import { leaseClock } from "./leaseClock.ts"
+import { PoolMember } from "./member.ts"
 import { Opens } from "./opens.ts"
 import type { Settings } from "./options.ts"
-import type { Shell, Work } from "./pooled.ts"
+import type { Permits } from "./permits.ts"
+import type { LeaseClock } from "./pooled.ts"
+import { nextTurn } from "./queue.ts"
 import { Recycler } from "./recycler.ts"
-import type { Rules, Verdict } from "./rules.ts"
+import type { Rules } from "./rules.ts"
+import { PoolShell } from "./shell.ts"
 import { placeOf } from "./site.ts"
 import { PoolState } from "./state.ts"
 import type { Swept } from "./sweeper.ts"
 
-type AnyExit = Exit.Exit<unknown, unknown>
+export type { Effects }
 
-/** What the user gave as effects. */
-export interface Effects<A, E, R> extends Hooks<A, E, R> {
-  readonly acquire: Effect.Effect<A, E, R>
-  readonly check: ((item: A) => Effect.Effect<unknown, unknown, R>) | undefined
-  readonly reset: ((item: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined) | undefined
-  readonly retry: Schedule.Schedule<unknown, E | PoolError, unknown, R> | undefined
-  readonly sweep: Schedule.Schedule<unknown, unknown, unknown, R> | Duration.Input | undefined
+/** What a pool has only when it was needed. */
+interface Parts<A, E, R> {
+  opens?: Opens<A, E, R>
+  work?: ItemWork<A, E, R>
+  recycler?: Recycler<A, R>
+  closer?: Closer
+  swaps?: Semaphore.Semaphore
+  deadlineAlarm?: Alarm
+  refillAlarm?: Alarm
 }
 
 export class Pool<A, E, R> {
   readonly settings: Settings
   readonly state: PoolState<A, R>
   readonly borrowing: Borrowing<A, E, R>
-  readonly recycler: Recycler<A, R>
-  private readonly rules: Rules<A, R>
-  private readonly effects: Effects<A, E, R>
-  private readonly background: Background<R>
-  private readonly closer: Closer
-  private readonly swaps = Semaphore.makeUnsafe(1)
-  private readonly opens: Opens<A, E, R>
-  private readonly random: { nextDoubleUnsafe(): number }
-  private readonly tasks = new Map<Item<A>, Task>()
-  /** What is being done after leases of items that others have. */
-  private readonly tending = new Map<Item<A>, Map<Deferred.Deferred<void>, Task>>()
-  private readonly listeners = new Set<Queue.Queue<PoolEvent, Cause.Done>>()
-  private readonly deadlineAlarm: Alarm
-  private readonly refillAlarm: Alarm
-  private readonly drainAlarm: Alarm
+  readonly rules: Rules<A, R>
+  readonly effects: Effects<A, E, R>
+  readonly background: Background<R>
+  /** Undefined until somebody listens to the events. */
+  listeners: Set<Queue.Queue<PoolEvent, Cause.Done>> | undefined = undefined
+  private readonly parts: Parts<A, E, R> = {}
   private whenWarm: ((exit: Exit.Exit<void, E | PoolError>) => void) | undefined = undefined
   private whenEmpty: (() => void) | undefined = undefined
   private empty = false
   /** The log has told that opens fail. */
   private warned = false
-  private recyclerFiber: Fiber.Fiber<void> | undefined = undefined
+  /**
+   * Hears in a turn of its own that the pool has come to have nothing: no item, none that
+   * is opening or closing, and no waiter. Also after a borrower that was refused at once;
+   * not when nothing has changed since it heard last, nor of a pool that closes.
+   */
+  set onQuiet(hears: () => void) {
+    this.state.onRest = () => this.rest(hears)
+  }
 
-  constructor(settings: Settings, effects: Effects<A, E, R>, rules: Rules<A, R>, context: Context.Context<R>) {
+  /** What there had ever been when it heard last. */
+  private quietAt = 0
+  private resting = false
+
+  /** `given` may be another pool's Background: they share a fiber that sleeps, and each has its own alarms. */
+  constructor(
+    settings: Settings,
+    effects: Effects<A, E, R>,
+    rules: Rules<A, R>,
+    given: Context.Context<R> | Background<R>,
+    permits: ReadonlyArray<Permits>
+  ) {
     this.settings = settings
     this.effects = effects
     this.rules = rules
-    const background = this.background = new Background(context)
-    const { alarms, now } = background
-    this.random = Context.get(context, Random.Random)
-    const shell: Shell<A, R> = {
-      now,
-      wallNow: () => background.clock.currentTimeMillisUnsafe(),
-      random: () => this.random.nextDoubleUnsafe(),
-      open: (opening) => this.opens.open(opening),
-      cancelOpen: (opening) => this.opens.cancel(opening),
-      check: this.check,
-      attempt: this.attempt,
-      both: (item, first, second) =>
-        first === undefined ? second : Effect.zipWith(first, Scope.provide(second, item.scope), bothSpoken),
-      afterLease: this.afterLease,
-      cleaning: this.cleaning,
-      reset: this.reset,
-      tend: this.tend,
-      stop: (item) => {
-        this.tasks.get(item)?.stop()
-        for (const task of this.tending.get(item)?.values() ?? []) task.stop()
-      },
-      close: (id, scope, exit) => this.closer.finish(this.closer.begin(id), scope, exit),
-      wake: (borrower) => this.borrowing.wake(borrower),
-      deadline: (at) => {
-        if (this.deadlineAlarm.slot < 0 || at < this.deadlineAlarm.dueAt) alarms.set(this.deadlineAlarm, at)
-      },
-      retry: (cause) => this.opens.retry(cause),
-      refill: this.refill,
-      due: (at) => this.recycler.dueAfter(at),
-      takenBack: this.takenBack,
-      interrupt: (fiber) => background.later(() => fiber.interruptUnsafe()),
-      empty: () => {
-        this.empty = true
-        this.whenEmpty?.()
-      },
-      emit: (event) => {
-        for (const listener of this.listeners) Queue.offerUnsafe(listener, event)
-      }
-    }
+    const background = this.background = new Background(given)
     this.state = new PoolState(
       {
         name: settings.name,
@@ -124,6 +98,7 @@ export class Pool<A, E, R> {
         borrowTimeout: settings.borrowTimeout,
         maxWaiters: settings.maxWaiters,
         openConcurrency: settings.openConcurrency,
+        closeConcurrency: settings.closeConcurrency,
         checkAfter: effects.check === undefined ? Infinity : settings.checkAfter,
         resets: effects.reset !== undefined || effects.onReturn !== undefined,
         tends: effects.onReturn !== undefined,
@@ -132,53 +107,62 @@ export class Pool<A, E, R> {
         replaceTimeout: settings.replaceTimeout
       },
       rules,
-      shell,
-      leaseClock<A>(alarms, now, settings, {
-        warn: this.warnOfLease,
-        end: this.endOfLease,
-        cutOff: (lease) => this.state.ending.cutOff(lease)
-      })
+      new PoolShell(this),
+      settings.leaseWarning === Infinity && settings.maxLease === Infinity ? undefined : this.leaseClock(),
+      permits.length === 0 ? undefined : new Budget<A>(permits, new PoolMember(background, () => this.state))
     )
-    this.borrowing = new Borrowing(this.state, background, {
-      onBorrow: effects.onBorrow && this.onBorrow,
-      ends: settings.maxLease < Infinity || effects.monitor !== undefined,
-      traces: settings.leaseWarning < Infinity || settings.maxLease < Infinity,
-      leaked: this.leaked
+    this.borrowing = new Borrowing(this)
+  }
+
+  private leaseClock(): LeaseClock<A> | undefined {
+    const { alarms, now } = this.background
+    return leaseClock<A>(alarms, now, this.settings, {
+      warn: (lease) => this.warnOfLease(lease),
+      end: (lease) => this.endOfLease(lease),
+      cutOff: (lease) => this.state.ending.cutOff(lease)
     })
-    this.closer = new Closer(
+  }
+
+  // ---- its parts, made when they are first needed: most pools of a large map do nothing
+
+  get opens(): Opens<A, E, R> {
+    return this.parts.opens ??= new Opens<A, E, R>(this)
+  }
+
+  get work(): ItemWork<A, E, R> {
+    return this.parts.work ??= new ItemWork<A, E, R>(this)
+  }
+
+  get recycler(): Recycler<A, R> {
+    return this.parts.recycler ??= new Recycler<A, R>(this)
+  }
+
+  get closer(): Closer {
+    const { background, settings: { closeTimeout, name }, state: { ending } } = this
+    return this.parts.closer ??= new Closer(
       background,
-      settings.name,
-      settings.closeTimeout,
-      (id, took, how, cause) => this.state.ending.gone(id, took, how, cause)
+      name,
+      closeTimeout,
+      (id, took, how, cause) => ending.gone(id, took, how, cause)
     )
-    this.opens = new Opens<A, E, R>(
-      {
-        name: settings.name,
-        acquire: effects.acquire,
-        retry: effects.retry,
-        hooks: effects,
-        borrowTimeout: settings.borrowTimeout,
-        openTimeout: settings.openTimeout,
-        closeTimeout: settings.closeTimeout
-      },
-      rules,
-      background,
-      this.closer,
-      () => this.state,
-      {
-        opened: (opening, item) => this.opened(opening, item),
-        failed: (cause, told, final) => this.openFailed(cause, told, final)
-      }
-    )
-    this.recycler = new Recycler(this.state, rules, background, this.tasks, settings)
-    this.deadlineAlarm = alarms.make(() => alarms.set(this.deadlineAlarm, this.state.queue.expire(now())))
-    this.refillAlarm = alarms.make(() => this.state.opener.refillNow())
-    this.drainAlarm = alarms.make(() => this.state.ending.takeBack())
+  }
+
+  get deadlineAlarm(): Alarm {
+    return this.parts.deadlineAlarm ??= this.background.alarms.make(() => this.expire())
+  }
+
+  get refillAlarm(): Alarm {
+    return this.parts.refillAlarm ??= this.background.alarms.make(() => this.state.opener.refillNow())
+  }
+
+  private expire(): void {
+    const { background: { alarms, now }, deadlineAlarm, state: { queue } } = this
+    alarms.set(deadlineAlarm, queue.expire(now()))
   }
 
   // ---- opening
 
-  private opened(opening: Opening, item: Item<A>): void {
+  opened(opening: Opening, item: Item<A>): void {
     const { outage } = this.state
     // Items that end at once say nothing of the next.
     if (this.warned && outage.shortLives === 0) {
@@ -197,12 +181,22 @@ export class Pool<A, E, R> {
   private died(item: Item<A>, cause: Cause.Cause<unknown> | undefined): void {
     // It was interrupted because the item is released.
     if (item.status === "closing") return
-    const { outage } = this.state
     this.state.ending.die(item, cause)
+    this.warnOfShortLives(cause)
+  }
+
+  /** The item has ended by itself: whoever made it has heard of that. */
+  lose(item: Item<A>, reason: string): void {
+    this.state.ending.lose(item, reason)
+    this.warnOfShortLives(undefined)
+  }
+
+  private warnOfShortLives(cause: Cause.Cause<unknown> | undefined): void {
+    const { outage } = this.state
     if (outage.shortLives > 0 && outage.refillBlocked) this.warnOnce("loses items as soon as they are open", cause)
   }
 
-  private openFailed(cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean): void {
+  openFailed(cause: Cause.Cause<E | PoolError>, told: boolean, final: boolean): void {
     if (!told) this.warnOnce("cannot open items", cause)
     if (final) this.warmFailed(cause)
   }
@@ -222,168 +216,109 @@ export class Pool<A, E, R> {
     this.background.later(() => this.background.fork(line))
   }
 
-  // 100 ms, doubled to 5 s, jittered down by up to a fifth: as most pools that
-  // reconnect, and never in step with another pool that lost the same server.
-  private readonly refill = (failures: number): void => {
-    const delay = Math.min(5000, 100 * 2 ** (failures - 1)) * (1 - 0.2 * this.random.nextDoubleUnsafe())
-    this.background.alarms.set(this.refillAlarm, this.background.now() + delay)
-  }
-
-  // ---- checking and resetting
-
-  private readonly check = (item: Item<A>): void => {
-    const { checkTimeout } = this.settings
-    const check = Effect.scoped(Effect.suspend(() => this.effects.check!(item.value)))
-    this.tasks.set(
-      item,
-      this.background.run(check, checkTimeout, "the check", (exit) => {
-        this.tasks.delete(item)
-        const failed = Exit.isFailure(exit)
-          ? exit.cause
-          : exit.value === false
-          ? Cause.fail(new Error("the check returned false"))
-          : undefined
-        this.state.wasChecked(item, failed)
-      })
-    )
-  }
-
-  private readonly attempt = (item: Item<A>, verdict: Work<R>): Verdict | undefined | Work<R> => {
-    // What a rule acquires lives as long as the item that it is about.
-    const fiber = this.background.fork(Scope.provide(verdict, item.scope))
-    const exit = fiber.pollUnsafe()
-    if (exit !== undefined && Exit.isSuccess(exit)) return exit.value
-    // It ends with the item in any case: others may have the item for long, or it goes for another reason.
-    const guard = Scope.forkUnsafe(item.scope)
-    this.background.fork(Scope.addFinalizer(guard, Effect.sync(() => fiber.interruptUnsafe())))
-    fiber.addObserver(() => void Scope.closeUnsafe(guard, Exit.void))
-    return Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
-  }
-
-  private readonly afterLease = (item: Item<A>, exit: AnyExit): Work<R> | undefined =>
-    workOf(() => this.effects.onReturn?.(item.value, exit))
-
-  private readonly cleaning = (
-    item: Item<A>,
-    exit: AnyExit,
-    verdict: Work<R> | undefined,
-    ended: boolean
-  ): Work<R> | undefined => {
-    const { reset } = this.effects
-    const clean = (): Work<R> | undefined =>
-      item.status === "resetting" && item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
-    const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
-    const first = inTurn(after, verdict)
-    // What is to be done first may end the item, and then there is nothing to clean. One
-    // that is only old may stay until it is replaced, and then it is lent again.
-    const stays = (spoken: Verdict | undefined) =>
-      spoken === undefined || (spoken.soft && this.settings.replaceTimeout > 0)
-    return first === undefined ? clean() : Effect.flatMap(first, (spoken) => {
-      const cleaned = stays(spoken) ? clean() : undefined
-      return cleaned === undefined ? Effect.succeed(spoken) : Effect.as(cleaned, spoken)
-    })
-  }
-
-  /** What is still being done after earlier leases comes to its end. */
-  private tended(item: Item<A>): Work<R> | undefined {
-    const tending = this.tending.get(item)
-    return tending && Effect.as(Effect.forEach(Array.from(tending.keys()), (over) => Deferred.await(over)), undefined)
-  }
-
-  private readonly reset = (item: Item<A>, work: Work<R>): void => {
-    const { onReturn, reset } = this.effects
-    const what = onReturn === undefined ? "the reset" : reset === undefined ? "onReturn" : "onReturn and the reset"
-    this.tasks.set(
-      item,
-      this.background.run(work, this.settings.resetTimeout, what, (ended) => {
-        this.tasks.delete(item)
-        if (Exit.isSuccess(ended)) this.state.wasReset(item, undefined, ended.value)
-        else this.state.wasReset(item, ended.cause, undefined)
-      })
-    )
-  }
-
-  private readonly tend = (item: Item<A>, work: Work<R>): void => {
-    const over = Deferred.makeUnsafe<void>()
-    const tending = this.tending.get(item) ?? new Map<Deferred.Deferred<void>, Task>()
-    this.tending.set(item, tending)
-    tending.set(
-      over,
-      this.background.run(work, this.settings.resetTimeout, "onReturn", (ended) => {
-        tending.delete(over)
-        if (tending.size === 0) this.tending.delete(item)
-        if (Exit.isFailure(ended)) this.state.wasTended(item, ended.cause)
-        Deferred.doneUnsafe(over, Exit.void)
-      })
-    )
-  }
-
-  private readonly onBorrow = (item: Item<A>, left: number, done: (exit: AnyExit) => void): () => void => {
-    const { checkTimeout } = this.settings
-    const timeout = Math.max(0, Math.min(checkTimeout, left))
-    return beforeLease(this.background, this.effects.onBorrow!, item.value, timeout, left < checkTimeout, done)
-  }
-
   // ---- the pool's own life
 
   /** Starts what a pool does by itself; ends when it is as warm as the options ask. `started` hears that it has begun. */
-  readonly start = (started: () => void): Effect.Effect<void, E | PoolError> =>
-    Effect.suspend(() => {
+  start(started: () => void): Effect.Effect<void, E | PoolError> {
+    return Effect.suspend(() => {
       // The scope was closed before it was given to us.
       if (this.state.closed) return Effect.fail(this.borrowing.error(new Closed()))
-      const { sweep } = this.effects
       const { min, warm } = this.settings
-      const cadence = sweep === undefined
-        ? this.rules.sweeps ? Schedule.spaced(defaultCadence) : undefined
-        : Schedule.isSchedule(sweep)
-        ? sweep
-        : Schedule.spaced(sweep)
-      this.recyclerFiber = this.background.fork(this.recycler.run(cadence))
-      this.state.lazy = warm === "lazy"
-      this.state.outage.probing = warm === "eager" && min > 0
       if (warm !== "eager" || min === 0) {
-        this.state.pump(this.background.now())
+        this.begin()
         started()
         return Effect.void
       }
       return Effect.callback<void, E | PoolError>((resume) => {
         // Only now: this fiber may yield before it listens.
         this.whenWarm = resume
-        this.state.pump(this.background.now())
+        this.state.warmTurn = nextTurn()
+        this.begin()
         started()
       })
     })
+  }
+
+  /**
+   * Starts what a pool does by itself, in this step: for one of many pools, which has no
+   * scope of its own. Nobody waits until it is warm.
+   */
+  begin(): void {
+    const { sweep } = this.effects
+    const { min, warm } = this.settings
+    if (sweep !== undefined || this.rules.sweeps) {
+      this.recycler.start(Schedule.isSchedule(sweep) ? sweep : Schedule.spaced(sweep ?? defaultCadence))
+    }
+    this.state.lazy = warm === "lazy"
+    this.state.outage.probing = warm === "eager" && min > 0
+    this.state.pump(this.background.now())
+  }
+
+  /**
+   * Ends a pool that has nothing (see `onQuiet`), in this step: no fiber, alarm or listener
+   * is left, and whoever asks it for an item hears that it is closed. What it has all the
+   * same is closed as by `close`; `ended` hears, perhaps at once, that nothing is left.
+   */
+  dispose(ended: () => void = () => {}): void {
+    this.end(ended)
+  }
 
   private warm(): void {
     if (this.whenWarm === undefined || this.state.idle.size + this.state.lent < this.settings.min) return
     this.whenWarm(Exit.void)
-    this.whenWarm = undefined
+    this.whenWarm = this.state.warmTurn = undefined
   }
 
   private warmFailed(cause: Cause.Cause<E | PoolError>): void {
     this.whenWarm?.(Exit.failCause(cause))
-    this.whenWarm = undefined
+    this.whenWarm = this.state.warmTurn = undefined
   }
 
   /** Ends within `drainTimeout + closeTimeout`: every item has its own deadline. */
-  readonly close: Effect.Effect<void> = Effect.callback<void>((resume) => {
+  get close(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => this.end(() => resume(Effect.void)))
+  }
+
+  private end(ended: () => void): void {
     const { background } = this
     this.whenEmpty = () => {
       background.alarms.stop()
-      for (const listener of this.listeners) Queue.endUnsafe(listener)
-      resume(Effect.void)
+      for (const listener of this.listeners ?? []) Queue.endUnsafe(listener)
+      ended()
     }
-    this.recyclerFiber?.interruptUnsafe()
-    this.opens.stop()
+    this.parts.recycler?.stop()
+    this.parts.opens?.stop()
     this.state.ending.close()
-    this.warmFailed(Cause.fail(this.borrowing.error(new Closed())))
-    if (!this.empty) background.alarms.set(this.drainAlarm, background.now() + this.settings.drainTimeout)
-  })
+    // An error is dear, and most pools have nobody to tell.
+    if (this.whenWarm !== undefined) this.warmFailed(Cause.fail(this.borrowing.error(new Closed())))
+    if (this.empty) return
+    const drainAlarm = background.alarms.make(() => this.state.ending.takeBack())
+    background.alarms.set(drainAlarm, background.now() + this.settings.drainTimeout)
+  }
 
-  private readonly takenBack = (lease: Lease<A>): void =>
+  /** Nothing is left of a pool that closes. */
+  emptied(): void {
+    this.empty = true
+    this.whenEmpty!()
+  }
+
+  private rest(hears: () => void): void {
+    const { state } = this
+    if (this.resting || this.quietAt === state.newest + state.queue.turns) return
+    this.resting = true
+    this.background.later(() => {
+      this.resting = false
+      if (state.closed || state.live > 0 || state.waiters.size > 0) return
+      this.quietAt = state.newest + state.queue.turns
+      hears()
+    })
+  }
+
+  takenBack(lease: Lease<A>): void {
     this.warn(lease, "is closed under", ": the pool is closing and drainTimeout is over")
+  }
 
-  private readonly warnOfLease = (lease: Lease<A>): void => {
+  private warnOfLease(lease: Lease<A>): void {
     const { background, state } = this
     const held = background.now() - lease.since
     if (state.listening) {
@@ -392,12 +327,12 @@ export class Pool<A, E, R> {
     this.warn(lease, "is still lent to", "")
   }
 
-  private readonly endOfLease = (lease: Lease<A>): void => {
+  private endOfLease(lease: Lease<A>): void {
     this.warn(lease, "is taken from", ": maxLease is over")
     this.state.ending.endLease(lease, "maxLease")
   }
 
-  private readonly leaked = (lease: Lease<A>): void => {
+  leaked(lease: Lease<A>): void {
     this.warn(lease, "was never given back by", ": the scope of the lease was dropped without being closed")
     this.state.ending.endLease(lease, "leaked")
   }
@@ -413,31 +348,48 @@ export class Pool<A, E, R> {
   }
 
   /** One item is opened in the new way; when that works, all are, and the others go within the time given. */
-  readonly swap = (acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> =>
+  swap(acquire: Effect.Effect<A, E, R>, over: number): Effect.Effect<void, E | PoolError> {
     // One after the other: the last to be asked for is the one that stays.
-    this.swaps.withPermit(this.opens.try(acquire, over))
+    const swaps = this.parts.swaps ??= Semaphore.makeUnsafe(1)
+    return swaps.withPermit(this.opens.try(acquire, over))
+  }
+
+  /** Hears every event, within the step. */
+  heard: ((event: PoolEvent) => void) | undefined = undefined
+
+  hear(heard: ((event: PoolEvent) => void) | undefined): void {
+    this.heard = heard
+    this.listens()
+  }
+
+  private listens(): void {
+    this.state.listening = this.heard !== undefined || (this.listeners !== undefined && this.listeners.size > 0)
+  }
 
   /** Every listener has its own buffer; a slow one loses the oldest events. */
-  readonly events: Stream.Stream<PoolEvent> = Stream.unwrap(Effect.map(
-    Effect.acquireRelease(
-      Effect.map(Queue.sliding<PoolEvent, Cause.Done>(eventBuffer), (listener) => {
-        this.listeners.add(listener)
-        this.state.listening = true
-        if (this.empty) Queue.endUnsafe(listener)
-        return listener
-      }),
-      (listener) =>
-        Effect.sync(() => {
-          this.listeners.delete(listener)
-          this.state.listening = this.listeners.size > 0
-        })
-    ),
-    Stream.fromQueue
-  ))
+  get events(): Stream.Stream<PoolEvent> {
+    return Stream.unwrap(Effect.map(
+      Effect.acquireRelease(
+        Effect.map(Queue.sliding<PoolEvent, Cause.Done>(eventBuffer), (listener) => {
+          this.listeners ??= new Set()
+          this.listeners.add(listener)
+          this.listens()
+          if (this.empty) Queue.endUnsafe(listener)
+          return listener
+        }),
+        (listener) =>
+          Effect.sync(() => {
+            this.listeners!.delete(listener)
+            this.listens()
+          })
+      ),
+      Stream.fromQueue
+    ))
+  }
 
-  readonly sweep = Effect.callback<Swept>((resume) =>
-    this.recycler.sweepNow((result) => resume(Effect.succeed(result)))
-  )
+  get sweep(): Effect.Effect<Swept> {
+    return Effect.callback<Swept>((resume) => this.recycler.sweepNow((result) => resume(Effect.succeed(result))))
+  }
 }
 
 // As queuepool's recycler: often enough to notice, seldom enough to cost nothing.
@@ -445,20 +397,3 @@ const defaultCadence = "60 seconds"
 
 // More than any pool does in a turn of the event loop.
 const eventBuffer = 4096
-
-// One that takes others with it must not be lost.
-const bothSpoken = (first: Verdict | undefined, second: Verdict | undefined): Verdict | undefined =>
-  first === undefined || (second !== undefined && second.also !== "none") ? second : first
-
-const inTurn = <R>(first: Work<R> | undefined, second: Work<R> | undefined): Work<R> | undefined =>
-  first === undefined ? second : second === undefined ? first : Effect.andThen(first, second)
-
-/** What the user's function gives to do, if anything; what it throws is a failure like any other. */
-const workOf = <R>(f: () => Effect.Effect<unknown, unknown, R> | undefined): Work<R> | undefined => {
-  try {
-    const work = f()
-    return work && Effect.as(Effect.scoped(work), undefined)
-  } catch (defect) {
-    return Effect.die(defect)
-  }
-}

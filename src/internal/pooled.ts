@@ -6,6 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { Counts } from "../PoolError.ts"
 import type { Base, PoolEvent } from "../PoolEvent.ts"
+import type { Budget } from "./budget.ts"
 import type { Idle } from "./idle.ts"
 import type { Borrower, Holder, Item, Lease, Opening, Refusal } from "./item.ts"
 import type { Outage } from "./outage.ts"
@@ -31,6 +32,7 @@ export interface Settings extends Size {
   readonly borrowTimeout: number
   readonly maxWaiters: number
   readonly openConcurrency: number
+  readonly closeConcurrency: number
   /** Infinity when there is no check. */
   readonly checkAfter: number
   /** There is something to do after a lease; `tends`: also when the item is to be recycled. */
@@ -132,6 +134,8 @@ export interface Ends<A> {
 
 export interface Pooled<A> {
   readonly settings: Settings
+  /** Where the pool shares permits with others. */
+  readonly budget: Budget<A> | undefined
   readonly totals: Totals
   readonly idle: Idle<Item<A>>
   readonly items: Registry<A>
@@ -139,14 +143,19 @@ export interface Pooled<A> {
   readonly outage: Outage
   readonly waiters: Waiters<Borrower<A>, Opening | Item<A>>
   readonly live: number
+  readonly closing: number
   /** The newest item or opening. */
   readonly newest: number
   lent: number
   leases: number
+  /** When a lease last ended. */
+  usedAt: number
   checking: number
   /** How many items there should be, for `min` or ahead of need. */
   readonly wanted: number
   closed: boolean
+  /** Somebody waits until there are `min` items, since this turn. */
+  readonly warmTurn: number | undefined
   readonly suspended: boolean
   /** Closed or suspended. */
   halted: boolean
@@ -164,6 +173,8 @@ export interface Pooled<A> {
   nextId(): number
   /** Gives every waiter its supply, as far as may be, and refills to `min`. */
   pump(now: number): void
+  /** A waiter has left: nothing may be left of what the pool had. */
+  rest(): void
 }
 
 /** The state machine as that part sees it which serves those who wait. */

@@ -15,7 +15,7 @@ import {
 import type { Pooled } from "./pooled.ts"
 import { Waiters } from "./waiters.ts"
 
-type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure"> & {
+type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure" | "capacity"> & {
   /** The items that each fiber has, where that was looked for. */
   readonly own: ReadonlyMap<number, ReadonlySet<unknown>>
 }
@@ -30,11 +30,17 @@ interface Caller<A> {
   readonly deadline: (at: number) => void
 }
 
+// One order for the borrowers of all pools: those that share permits are served by it.
+let turns = 0
+
+export const nextTurn = (): number => ++turns
+
 export class Queue<A> {
   readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
   private readonly state: Pooled<A>
   private readonly shell: Caller<A>
-  private turns = 0
+  /** How many borrowers ever asked for what was not there at once. */
+  turns = 0
 
   constructor(state: Pooled<A>, shell: Caller<A>) {
     this.state = state
@@ -44,7 +50,8 @@ export class Queue<A> {
   /** A borrower in its order of arrival. */
   arrival(holder: Holder, alone: boolean, group: number, now: number): Borrower<A> {
     const { borrowTimeout, concurrency } = this.state.settings
-    return new Borrower<A>(this.turns++, holder, alone && concurrency > 1, group, now, now + borrowTimeout)
+    this.turns++
+    return new Borrower<A>(nextTurn(), holder, alone && concurrency > 1, group, now, now + borrowTimeout)
   }
 
   /** The borrower may be settled already when this returns. */
@@ -139,7 +146,8 @@ export class Queue<A> {
 
   /** An item may have been kept from those who share it for the sake of one that is gone. */
   private left(now: number): void {
-    if (this.state.settings.concurrency > 1) this.state.pump(now)
+    if (this.state.settings.concurrency > 1 || this.state.budget !== undefined) this.state.pump(now)
+    else this.state.rest()
   }
 
   /** `max` has become too small for these: they, and all behind them, would wait without end. */
@@ -166,6 +174,7 @@ export class Queue<A> {
 
   private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {
     const { supply } = borrower
+    const { capacity } = facts
     this.state.totals.timeouts++
     this.waiters.leave(borrower)
     const reason = new BorrowTimeout({
@@ -173,7 +182,7 @@ export class Queue<A> {
       phase: this.state.suspended
         ? "suspended"
         : supply === undefined
-        ? "waiting"
+        ? capacity === undefined ? "waiting" : "parked"
         : supply instanceof Item
         ? "checking"
         : "opening",
@@ -204,6 +213,7 @@ export class Queue<A> {
     }
     return {
       own,
+      capacity: this.state.budget?.told,
       counts: this.state.counts(),
       oldestLease: oldest && { held: now - oldest.since, by: holderName(oldest) },
       lastFailure: this.state.outage.lastFailure
@@ -219,6 +229,7 @@ export class Queue<A> {
     borrower.refusal = refusal
     if (this.state.listening) this.tell(reasonOf(refusal), borrower, now)
     this.shell.wake(borrower)
+    this.state.rest()
   }
 
   refuseAll(refusal: Refusal, now: number): void {

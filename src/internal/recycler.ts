@@ -1,32 +1,40 @@
-// The background fiber. It sleeps until a rule's deadline or the next tick of the
+// The background fiber. It begins when there is something for it to do: a cadence, or the
+// first deadline that has come. It sleeps until a rule's deadline or the next tick of the
 // `sweep` cadence, and nothing that fails inside ends it. Checks that a sweep
 // starts run beside it, so a hung one delays no deadline.
 import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type { Alarm } from "./alarms.ts"
-import type { Background, Task } from "./background.ts"
+import type { Background } from "./background.ts"
 import type { Item } from "./item.ts"
+import type { ItemWork } from "./itemWork.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import type { PoolState } from "./state.ts"
 import type { Swept } from "./sweeper.ts"
 
 type Cadence<R> = Schedule.Schedule<unknown, unknown, unknown, R>
 
+/** The pool whose items it looks after. */
+interface Host<A, R> {
+  readonly settings: { readonly checkTimeout: number; readonly openConcurrency: number }
+  readonly state: PoolState<A, R>
+  readonly rules: Rules<A, R>
+  readonly background: Background<R>
+  readonly work: Pick<ItemWork<A, never, R>, "run">
+}
+
 export class Recycler<A, R> {
+  /** Rings when a rule is due. */
+  readonly dueAlarm: Alarm
+  private readonly pool: Host<A, R>
   private readonly state: PoolState<A, R>
   private readonly rules: Rules<A, R>
   private readonly background: Background<R>
-  private readonly checkTimeout: number
-  private readonly checksAtOnce: number
-  private readonly tasks: Map<Item<A>, Task>
-  /** Rings when a rule is due. */
-  private readonly dueAlarm: Alarm
-  /** Rings when the cadence is. */
-  private readonly tickAlarm: Alarm
   /** A sweep's checks are under way. */
   private checking = false
   /** Sweeps that wait for that. */
@@ -34,26 +42,15 @@ export class Recycler<A, R> {
   private due = false
   private tick = false
   private wake: (() => void) | undefined = undefined
+  private fiber: Fiber.Fiber<void> | undefined = undefined
 
-  constructor(
-    state: PoolState<A, R>,
-    rules: Rules<A, R>,
-    background: Background<R>,
-    tasks: Map<Item<A>, Task>,
-    settings: { readonly checkTimeout: number; readonly openConcurrency: number }
-  ) {
-    this.state = state
-    this.rules = rules
-    this.background = background
-    this.tasks = tasks
-    this.checkTimeout = settings.checkTimeout
-    this.checksAtOnce = settings.openConcurrency
-    this.dueAlarm = background.alarms.make(() => {
+  constructor(pool: Host<A, R>) {
+    this.pool = pool
+    this.state = pool.state
+    this.rules = pool.rules
+    this.background = pool.background
+    this.dueAlarm = this.background.alarms.make(() => {
       this.due = true
-      this.ring()
-    })
-    this.tickAlarm = background.alarms.make(() => {
-      this.tick = true
       this.ring()
     })
   }
@@ -64,8 +61,18 @@ export class Recycler<A, R> {
     this.background.alarms.set(this.dueAlarm, at + 1)
   }
 
+  /** Sweeps by a cadence. Without one there is no fiber until a rule is due. */
+  start(cadence: Cadence<R>): void {
+    this.fiber = this.background.fork(this.run(cadence))
+  }
+
+  /** The pool closes. */
+  stop(): void {
+    this.fiber?.interruptUnsafe()
+  }
+
   /** Runs for the life of the pool. */
-  run(cadence: Cadence<R> | undefined): Effect.Effect<void, never, R> {
+  private run(cadence: Cadence<R> | undefined): Effect.Effect<void, never, R> {
     const bell = Effect.callback<void>((resume) => {
       if (this.due || this.tick) resume(Effect.void)
       else this.wake = () => resume(Effect.void)
@@ -86,6 +93,10 @@ export class Recycler<A, R> {
       Effect.forever(Effect.flatMap(bell, () => Effect.catchCause(pass(next), (cause) => this.survive(cause))))
     if (cadence === undefined) return forever(Effect.void)
     const { clock, now } = this.background
+    const tickAlarm = this.background.alarms.make(() => {
+      this.tick = true
+      this.ring()
+    })
     // The time of its steps starts as the wall clock's and goes on monotonically.
     const start = clock.currentTimeMillisUnsafe() - now()
     return Effect.flatMap(
@@ -97,7 +108,7 @@ export class Recycler<A, R> {
             Effect.sync(() => {
               // A Schedule without a delay must not make the recycler spin.
               const millis = Math.max(1, Duration.toMillis(delay))
-              this.background.alarms.set(this.tickAlarm, now() + millis)
+              this.background.alarms.set(tickAlarm, now() + millis)
             }),
           onDone: () => this.ended(undefined),
           onFailure: (cause) => this.ended(cause)
@@ -110,6 +121,8 @@ export class Recycler<A, R> {
   }
 
   private ring(): void {
+    if (this.state.closed) return
+    this.fiber ??= this.background.fork(this.run(undefined))
     const { wake } = this
     this.wake = undefined
     wake?.()
@@ -158,10 +171,17 @@ export class Recycler<A, R> {
     const { state } = this
     // Only a few at once, and not more than half: a sweep must not empty the pool.
     const left = Array.from(idleItems(state))
-    const atOnce = Math.min(this.checksAtOnce, Math.ceil(left.length / 2))
+    const { settings: { checkTimeout, openConcurrency }, work } = this.pool
+    const atOnce = Math.min(openConcurrency, Math.ceil(left.length / 2))
     let running = 0
     const startNext = (): void => {
+      state.sweeper.whenRoom = undefined
       while (running < atOnce) {
+        // Each may end in a release.
+        if (left.length > 0 && state.sweeper.full(running)) {
+          state.sweeper.whenRoom = startNext
+          break
+        }
         const item = left.pop()
         if (item === undefined) break
         const verdict = item.status === "idle" && !state.closed
@@ -170,17 +190,13 @@ export class Recycler<A, R> {
         if (verdict === undefined) continue
         running++
         state.takeForSweep(item)
-        this.tasks.set(
-          item,
-          this.background.run(Effect.scoped(verdict), this.checkTimeout, "a rule's check", (exit) => {
-            this.tasks.delete(item)
-            running--
-            const verdict = Exit.isSuccess(exit) ? exit.value : ruleFailed
-            const spoken = state.wasSwept(item, verdict)
-            if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
-            startNext()
-          })
-        )
+        work.run(item, Effect.scoped(verdict), checkTimeout, "a rule's check", (exit) => {
+          running--
+          const verdict = Exit.isSuccess(exit) ? exit.value : ruleFailed
+          const spoken = state.wasSwept(item, verdict)
+          if (spoken !== undefined) recycled.push({ item: item.id, reason: spoken.reason })
+          startNext()
+        })
       }
       if (running === 0 && left.length === 0) finish()
     }

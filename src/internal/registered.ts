@@ -8,8 +8,8 @@ interface Registered {
   readonly state: {
     readonly items: { find(value: unknown, holder: undefined): Found | undefined }
     readonly sharing: { seal(item: Found): void }
-    readonly ending: { lose(item: Found, reason: string): void }
   }
+  lose(item: Found, reason: string): void
 }
 
 const registered = new WeakMap<object, { readonly serial: number; readonly behind: Registered }>()
@@ -40,7 +40,7 @@ export const seal = (pool: object, value: unknown): void => {
 
 /** The item has ended by itself: it is recycled at once, also while it is lent. */
 export const lose = (pool: object, value: unknown, reason: string): void => {
-  const { state } = registered.get(pool)!.behind
-  const item = state.items.find(value, undefined)
-  if (item !== undefined) state.ending.lose(item, reason)
+  const pooled = registered.get(pool)!.behind
+  const item = pooled.state.items.find(value, undefined)
+  if (item !== undefined) pooled.lose(item, reason)
 }

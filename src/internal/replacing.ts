@@ -24,8 +24,8 @@ export class Replacing<A> {
 
   /** True when the old item may stay for now. `wanted`: somebody uses it, or would now. */
   mayStay(item: Item<A>, reason: string, wanted: boolean, now: number): boolean {
-    const { idle, lent, live, settings } = this.state
-    if (settings.replaceTimeout === 0 || live >= settings.max) return false
+    const { budget, idle, lent, live, settings } = this.state
+    if (settings.replaceTimeout === 0 || live >= settings.max || budget?.spare === false) return false
     // What the rules' functions did may have been the end of it.
     if (item.status === "closing") return false
     if (!wanted && idle.size + lent > this.state.wanted) return false

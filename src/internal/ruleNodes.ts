@@ -30,6 +30,14 @@ export interface Subject<A> {
   memo: unknown
   /** No rule speaks before this by time alone; kept by the state machine through `nextDue`. */
   dueAt: number
+  /** Where the pool shares permits with others. */
+  readonly budget: Pressure | undefined
+}
+
+/** How others fare who share permits with the pool. */
+export interface Pressure {
+  readonly pressed: boolean
+  readonly overShare: boolean
 }
 
 export interface Verdict {
@@ -79,7 +87,9 @@ export const usageOf = (subject: Subject<unknown>, now: number, moment: Moment, 
   idle: moment === "return" ? 0 : now - subject.idleSince,
   uses: subject.uses,
   exit: subject.exit,
-  moment
+  moment,
+  pressed: subject.budget?.pressed ?? false,
+  overShare: subject.budget?.overShare ?? false
 })
 
 // ---- the leaves

@@ -22,6 +22,7 @@ import {
   type Moment,
   type Node,
   past,
+  type Pressure,
   type Project,
   ruleFailed,
   type Subject,
@@ -33,7 +34,7 @@ import {
 // How a user's check or Schedule may fail is its own affair.
 // @effect-diagnostics anyUnknownInErrorContext:off
 
-export type { Subject, Verdict }
+export type { Pressure, Subject, Verdict }
 
 export interface Rules<in A, out R = unknown> {
   /** Some rule reads the time at lend; only then can an item be due. */

@@ -1,5 +1,6 @@
 // Who waits gets what there is, and what is not there is opened: after each change
 // `pump` keeps the promises that stand at the head of state.ts.
+import type { Budget, Need } from "./budget.ts"
 import type { Borrower, Item } from "./item.ts"
 import type { Opener } from "./opener.ts"
 import type { Lends } from "./pooled.ts"
@@ -39,9 +40,13 @@ export class Serving<A, R> {
 
   pump(now: number): void {
     if (this.state.closed) return
+    this.opener.startTrial(now)
+    if (!this.state.suspended) this.serve(now)
+    if (this.state.budget !== undefined) this.ask(this.state.budget, now)
+  }
+
+  private serve(now: number): void {
     const { opener, state: { idle, waiters } } = this
-    opener.startTrial(now)
-    if (this.state.suspended) return
     // Also for one with an open under way for it: that may take long, and what is here does not.
     while (waiters.size > this.state.checking && idle.size > 0 && !this.state.halted) this.serveNext(now)
     if (this.shares) this.pumpShared(now)
@@ -50,12 +55,41 @@ export class Serving<A, R> {
     while (this.kept < this.wanted && opener.mayRefill) opener.start(now)
   }
 
+  /** What is needed beyond what could be opened waits for a permit. */
+  private ask(budget: Budget<A>, now: number): void {
+    const parks = budget.want(this.need)
+    if (parks && this.state.listening) this.state.tell({ _tag: "Parked", capacity: budget.lacking!.name }, now)
+  }
+
+  private get need(): Need | undefined {
+    const { opener, state: { live, openings, outage, settings, waiters } } = this
+    const atOnce = outage.probing ? 1 : settings.openConcurrency - openings.size
+    const room = Math.min(settings.max - live, atOnce)
+    if (opener.trial !== undefined && room > 0) return { opens: 1, urgent: true }
+    if (!opener.hasRoom) return undefined
+    const { bare, size, supplied } = waiters
+    const lacking = (this.shares ? this.needed : size) - supplied
+    if (bare !== undefined && lacking > 0) return { opens: Math.min(room, lacking), urgent: true }
+    const ahead = this.wanted - this.kept
+    return ahead > 0 && opener.mayGrow
+      ? { opens: Math.min(room, ahead), urgent: this.state.warmTurn !== undefined }
+      : undefined
+  }
+
+  /** The turn of the borrower for whom the open after so many would be; of a trial, which goes before all. */
+  turnOf(opens: number): number {
+    if (this.opener.trial !== undefined) return 0
+    let { bare } = this.state.waiters
+    for (let left = opens; left > 0 && bare !== undefined; left--) bare = bare.behind as Borrower<A> | undefined
+    return bare?.turn ?? this.state.warmTurn ?? Infinity
+  }
+
   /** Something may be to do for a waiter or for `min`. */
   get busy(): boolean {
-    const { waiters } = this.state
+    const { budget, waiters } = this.state
     // What drains may do so for a waiter that has just been served.
     const shared = this.shares && (waiters.size > 0 || this.sharing.draining.size > 0)
-    return waiters.bare !== undefined || shared || this.kept < this.wanted
+    return waiters.bare !== undefined || shared || this.kept < this.wanted || budget?.waits === true
   }
 
   get wanted(): number {

@@ -54,10 +54,10 @@ export class Source<A, E, R> {
       ? Effect.flatMap(Deferred.await(this.pool), (pool) => this.swap(pool, acquire))
       : Deferred.succeed(this.initial, acquire)
 
-  private swap({ swap }: Swaps<A, E, R>, acquire: Effect.Effect<A, E, R>): Effect.Effect<void> {
+  private swap(pool: Swaps<A, E, R>, acquire: Effect.Effect<A, E, R>): Effect.Effect<void> {
     const { name, retireOver } = this.settings
     return Effect.catchCause(
-      swap(acquire, retireOver),
+      pool.swap(acquire, retireOver),
       (cause) => Effect.logWarning(`pool "${name}" cannot open items in the new way and keeps to the old`, cause)
     )
   }

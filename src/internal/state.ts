@@ -27,6 +27,7 @@
 import type * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import { type Counts, Suspended } from "../PoolError.ts"
+import type { Budget } from "./budget.ts"
 import { Ending } from "./ending.ts"
 import { Idle } from "./idle.ts"
 import {
@@ -50,11 +51,13 @@ import type { Rules, Verdict } from "./rules.ts"
 import { Serving } from "./serving.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
+import { newTotals } from "./totals.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
 export class PoolState<A, R> implements Lends<A> {
   readonly settings: Settings
+  readonly budget: Budget<A> | undefined
   readonly idle: Idle<Item<A>>
   readonly queue: Queue<A>
   readonly waiters: Queue<A>["waiters"]
@@ -72,34 +75,34 @@ export class PoolState<A, R> implements Lends<A> {
   leases = 0
   checking = 0
   closed = false
+  /** Somebody waits until there are `min` items, since this turn. */
+  warmTurn: number | undefined = undefined
   suspended = false
   /** Nobody is lent anything: closed, or suspended. */
   halted = false
   /** Somebody listens to the events. */
   listening = false
   lazy = false
-  readonly totals: Totals = {
-    opened: 0,
-    openFailures: 0,
-    closed: 0,
-    abandoned: 0,
-    borrowed: 0,
-    returned: 0,
-    takenBack: 0,
-    leaked: 0,
-    detached: 0,
-    waited: 0,
-    timeouts: 0,
-    recycled: new Map<string, number>()
-  }
+  /** Hears, within a step, that there is nothing: no item, none opening or closing, no waiter. */
+  onRest: (() => void) | undefined = undefined
+  readonly totals: Totals = newTotals()
+  /** When a lease last ended. */
+  usedAt = -Infinity
   /** Several may have one item. */
   private readonly shares: boolean
   private ids = 0
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
 
-  constructor(settings: Settings, rules: Rules<A, R>, shell: Shell<A, R>, clock: LeaseClock<A> | undefined) {
+  constructor(
+    settings: Settings,
+    rules: Rules<A, R>,
+    shell: Shell<A, R>,
+    clock: LeaseClock<A> | undefined,
+    budget: Budget<A> | undefined
+  ) {
     this.settings = settings
+    this.budget = budget
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
@@ -108,7 +111,7 @@ export class PoolState<A, R> implements Lends<A> {
     this.waiters = this.queue.waiters
     this.sharing = new Sharing<A>(settings.concurrency, this.onGiveBack)
     this.replacing = new Replacing<A>(this, () => this.opener)
-    this.sweeper = new Sweeper(this, rules, this.replacing, shell.due)
+    this.sweeper = new Sweeper(this, rules, this.replacing, shell)
     this.opener = new Opener(this, this.queue, this.sweeper, this.replacing, shell, this.onGiveBack)
     this.ending = new Ending(this, this, shell, clock)
     this.serving = new Serving(this, this)
@@ -137,6 +140,10 @@ export class PoolState<A, R> implements Lends<A> {
 
   get wanted(): number {
     return this.serving.wanted
+  }
+
+  turnOf(opens: number): number {
+    return this.serving.turnOf(opens)
   }
 
   get newest(): number {
@@ -282,6 +289,7 @@ export class PoolState<A, R> implements Lends<A> {
   private lendTo(item: Item<A>, holder: Holder, alone: boolean, now: number): Lease<A> {
     item.status = "lent"
     this.lent++
+    this.budget?.busy(item)
     if (this.shares && !alone) return this.joinTo(item, holder, now)
     this.leases++
     item.lease.begin(holder, now)
@@ -309,7 +317,7 @@ export class PoolState<A, R> implements Lends<A> {
     this.leases--
     lease.over()
     this.clock?.over(lease)
-    item.idleSince = now
+    item.idleSince = this.usedAt = now
     item.uses++
     item.exit = exit
     this.outage.proved(item.id)
@@ -329,8 +337,10 @@ export class PoolState<A, R> implements Lends<A> {
       if (item.status === "closing") return
     }
     if (item.share !== undefined) pending = this.putOff(item, item.share, pending)
-    if (this.stillShared(lease)) this.tend(item, exit)
-    else this.clean(item, exit, pending, true, now)
+    if (this.stillShared(lease)) {
+      if (this.budget !== undefined) this.yieldShared(this.budget, item)
+      this.tend(item, exit)
+    } else this.clean(item, exit, pending, true, now)
     if (this.serving.busy) this.pump(now)
   }
 
@@ -391,9 +401,25 @@ export class PoolState<A, R> implements Lends<A> {
       if (reason !== undefined) return this.ending.recycle(item, reason, now)
     }
     const { head } = this.waiters
+    if (this.budget !== undefined && this.yielded(this.budget, item, head)) {
+      return this.ending.recycle(item, "over share", now)
+    }
     if (head === undefined || this.halted) this.store(item, now)
     else if (!proven && this.unproven(item, now)) this.startCheck(item)
     else this.handOver(item, head, now)
+  }
+
+  /** Another pool has a better right to the item's permit than the next borrower. */
+  private yielded(budget: Budget<A>, { status }: Item<A>, head: Borrower<A> | undefined): boolean {
+    return (status === "lent" || status === "resetting") && budget.yields(head?.turn ?? Infinity)
+  }
+
+  /** One that is shared may never come back whole unless it takes no newcomer. */
+  private yieldShared(budget: Budget<A>, item: Item<A>): void {
+    if (item.doom !== undefined || !budget.yields(this.waiters.head?.turn ?? Infinity)) return
+    item.doom = "over share"
+    this.sharing.update(item)
+    budget.closes(item.id)
   }
 
   private store(item: Item<A>, now: number): void {
@@ -401,6 +427,7 @@ export class PoolState<A, R> implements Lends<A> {
     if (item.status === "checking" || item.status === "swept") this.idle.putBack(item)
     else this.idle.push(item)
     item.status = "idle"
+    this.budget?.idle(item)
     this.sweeper.watch(item, now)
     if (this.settings.minIdle > 0) this.sweeper.unspare(now)
     if (this.idle.size > this.settings.maxIdle) this.ending.trim(this.idle.coldest!, now)
@@ -521,6 +548,8 @@ export class PoolState<A, R> implements Lends<A> {
     this.suspended = this.halted = true
     if (this.listening) this.tell({ _tag: "Suspended" }, now)
     if (this.settings.refuses) this.queue.refuseAll({ _tag: "Pool", reason: new Suspended() }, now)
+    // Nothing is opened for those who stay: they keep no permit from others.
+    if (this.budget !== undefined) this.pump(now)
   }
 
   resume(): void {
@@ -556,6 +585,11 @@ export class PoolState<A, R> implements Lends<A> {
 
   pump(now: number): void {
     this.serving.pump(now)
+    this.rest()
+  }
+
+  rest(): void {
+    if (this.onRest !== undefined && this.live === 0 && this.waiters.size === 0) this.onRest()
   }
 
   tell(told: Told, at: number): void {

@@ -11,27 +11,30 @@ export interface Swept {
   readonly recycled: Array<{ readonly item: number; readonly reason: string }>
 }
 
+/** What hears of the earliest time at which a rule may speak. */
+interface Caller {
+  due(at: number): void
+}
+
 export class Sweeper<A, R> {
   /** Idle items by the time at which a rule may speak. */
   readonly due = new Heap<Item<A>>()
   readonly rules: Rules<A, R>
   private readonly state: Pooled<A>
-  private readonly dueAfter: (at: number) => void
+  private readonly caller: Caller
   private readonly replacing: Replacing<A>
+  /** What a sweep would have recycled and may not yet. */
+  private postponed: Set<Item<A>> | undefined = undefined
+  /** Hears, once, that a sweep may go on. */
+  whenRoom: (() => void) | undefined = undefined
   /** Some idle item is kept only because there are no more than `min`. */
   private spared = false
 
-  /** `dueAfter` hears of the earliest time at which a rule may speak. */
-  constructor(
-    state: Pooled<A>,
-    rules: Rules<A, R>,
-    replacing: Replacing<A>,
-    dueAfter: (at: number) => void
-  ) {
+  constructor(state: Pooled<A>, rules: Rules<A, R>, replacing: Replacing<A>, caller: Caller) {
     this.state = state
     this.rules = rules
     this.replacing = replacing
-    this.dueAfter = dueAfter
+    this.caller = caller
   }
 
   /** No more than `min` are open: the idle rules are silent. */
@@ -105,6 +108,7 @@ export class Sweeper<A, R> {
 
   forget(item: Item<A>): void {
     this.due.remove(item)
+    this.postponed?.delete(item)
     this.replacing.forget(item)
   }
 
@@ -118,7 +122,7 @@ export class Sweeper<A, R> {
     if (spare && rules.idles) this.spared = true
     if (item.dueAt === Infinity) return
     due.push(item)
-    if (due.top === item) this.dueAfter(item.dueAt)
+    if (due.top === item) this.caller.due(item.dueAt)
   }
 
   /** There may be more than `min` now: what was spared is looked at again. */
@@ -148,7 +152,7 @@ export class Sweeper<A, R> {
     const recycled: Swept["recycled"] = []
     this.each((item) => {
       const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
-      if (verdict === undefined) return
+      if (verdict === undefined || this.postpone(item)) return
       this.state.ending.out(item, verdict.reason, now)
       recycled.push({ item: item.id, reason: verdict.reason })
     })
@@ -159,7 +163,34 @@ export class Sweeper<A, R> {
   private judge(item: Item<A>, now: number): void {
     const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
     if (verdict === undefined) this.schedule(item, now)
-    else this.state.ending.out(item, verdict.reason, now)
+    else if (!this.postpone(item)) this.state.ending.out(item, verdict.reason, now)
+  }
+
+  /** No more of a sweep's releases may begin; of these, so many more are to be expected. */
+  full(more: number): boolean {
+    return this.state.closing + more >= this.state.settings.closeConcurrency
+  }
+
+  /** True when the item has to wait until others are released. */
+  private postpone(item: Item<A>): boolean {
+    if (!this.full(0)) return false
+    this.due.remove(item)
+    this.postponed ??= new Set()
+    this.postponed.add(item)
+    return true
+  }
+
+  /** What was closing is gone: what was put off may follow, if the rules still speak against it. */
+  released(now: number): void {
+    for (const item of this.postponed ?? none) {
+      if (this.full(0)) break
+      this.postponed!.delete(item)
+      // What was lent meanwhile is looked at when it comes back.
+      if (item.status === "idle") this.judge(item, now)
+    }
+    const { whenRoom } = this
+    this.whenRoom = undefined
+    whenRoom?.()
   }
 
   private each(look: (item: Item<A>) => void): void {
@@ -170,5 +201,7 @@ export class Sweeper<A, R> {
     }
   }
 }
+
+const none: ReadonlyArray<never> = []
 
 const old = (reason: string): Verdict => ({ reason, also: "none", soft: true })

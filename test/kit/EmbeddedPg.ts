@@ -69,11 +69,11 @@ export class EmbeddedPg extends Context.Service<EmbeddedPg, {
 }>()("effect-queuepool/test/kit/EmbeddedPg") {
   /** A server of one's own, which may be stopped and restarted. */
   static readonly layer = (options: PgServer.Options = {}): Layer.Layer<EmbeddedPg, EmbeddedPgError> =>
-    Layer.effect(
-      EmbeddedPg,
-      Effect.flatMap(PgServer.make(options), (server) =>
-        make({ url: `postgres://postgres@127.0.0.1:${server.port}/postgres`, embedded: true, server }))
-    )
+    Layer.effect(EmbeddedPg, Effect.flatMap(PgServer.make(options), EmbeddedPg.on))
+
+  /** The service on a server that runs. */
+  static readonly on = (server: PgServer.PgServer): Effect.Effect<EmbeddedPg["Service"], never, Scope.Scope> =>
+    make({ url: `postgres://postgres@127.0.0.1:${server.port}/postgres`, embedded: true, server })
 
   /** The server of `DATABASE_URL` when that is set, else one of one's own. */
   static readonly layerFromEnvironment = (

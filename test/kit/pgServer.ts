@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import { Socket } from "node:net"
 import * as Path from "node:path"
-import { EmbeddedPgError, env, findPlace, hint, type Place, prepare, run } from "./pgFiles.ts"
+import { EmbeddedPgError, env, findPlace, hint, type Place, prepare, run, type RunAs } from "./pgFiles.ts"
 import { freePort, live, waitUntil } from "./real.ts"
 
 export interface Options {
@@ -15,6 +15,8 @@ export interface Options {
   /** Further settings, as in postgresql.conf. */
   readonly settings?: Readonly<Record<string, string | number | boolean>> | undefined
   readonly startTimeout?: Duration.Input | undefined
+  /** Makes the data directory, for the user that the server runs as. Default: a copy of one that is freshly initialised. */
+  readonly fill?: ((data: string, runAs: RunAs) => Effect.Effect<void, EmbeddedPgError>) | undefined
 }
 
 /** `fast` ends sessions with a message and keeps the data; `immediate` is a crash, with recovery at the next start. */
@@ -22,6 +24,9 @@ export type StopMode = "fast" | "immediate"
 
 export interface PgServer {
   readonly port: number
+  /** The data directory, and the user that it belongs to. */
+  readonly data: string
+  readonly runAs: RunAs
   readonly start: Effect.Effect<void, EmbeddedPgError>
   readonly stop: (mode: StopMode) => Effect.Effect<void>
   /** The last lines that the server has logged since its start. */
@@ -116,13 +121,13 @@ const portIsTaken = (error: EmbeddedPgError) => error.message.includes("Address 
  * the server and removes the copy; so does the end of this process.
  */
 export const make: (options: Options) => Effect.Effect<PgServer, EmbeddedPgError, Scope.Scope> = Effect.fnUntraced(
-  function*({ maxConnections = 100, settings = {}, startTimeout = "30 seconds" }: Options) {
+  function*({ fill, maxConnections = 100, settings = {}, startTimeout = "30 seconds" }: Options) {
     const place = yield* findPlace
     const directory = yield* makeDirectory(place)
     const guard = yield* startWatchdog(directory)
     const { postgres, template } = yield* prepare(place, directory)
     const data = Path.join(directory, "data")
-    yield* run("cp", ["-R", template, data], place.runAs)
+    yield* fill === undefined ? run("cp", ["-R", template, data], place.runAs) : fill(data, place.runAs)
 
     const args = Object.entries({
       listen_addresses: "127.0.0.1",
@@ -215,6 +220,8 @@ export const make: (options: Options) => Effect.Effect<PgServer, EmbeddedPgError
 
     return {
       port,
+      data,
+      runAs: place.runAs,
       start: start(port).pipe(
         // Somebody's outgoing connection may have the port for a moment.
         Effect.retry({ while: portIsTaken, schedule: Schedule.spaced("200 millis"), times: 25 }),

@@ -16,6 +16,7 @@ export const item = <A = string>(fields: Partial<Subject<A>> = {}): Subject<A> =
   exit: undefined,
   memo: undefined,
   dueAt: Infinity,
+  budget: undefined,
   ...fields
 })
 

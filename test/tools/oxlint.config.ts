@@ -34,7 +34,7 @@ const core: Array<Pattern> = [
   { regex: "^([^.e]|e[^f]|effect[^/])", message: "The core depends on effect alone." }
 ]
 
-const adapters = ["PgQueuePool.ts", "SocketQueuePool.ts", "Inspector.ts", "PoolMetrics.ts"]
+const adapters = ["PgQueuePool.ts", "PgCluster.ts", "SocketQueuePool.ts", "Inspector.ts", "PoolMetrics.ts"]
 const helpers = ["pg*.ts", "socket*.ts", "inspector*.ts"]
 const leaves = ["!PoolError.ts", "!PoolEvent.ts", "!RecyclePolicy.ts"]
 
@@ -109,9 +109,10 @@ export default defineConfig({
     row("src/@(PoolError|PoolEvent|RecyclePolicy)", [...core, oneWay(["*.ts"])]),
     row("src/internal/*", [...core, internal("[A-Z]*.ts", "index.ts", "pool.ts", ...helpers)]),
     row("src/internal/pool", [...core, internal("[A-Z]*.ts", "index.ts", ...helpers)]),
+    row("src/internal/keyed", [...core, internal("[A-Z]*.ts", "index.ts", ...helpers)]),
     row("src/internal/state", [...core, synchronous, internal("[A-Z]*.ts", "index.ts", "pool.ts", ...helpers)]),
     row("src/internal/{idle,waiters}", [...core, synchronous, internal("*.ts", "!idle.ts", "!waiters.ts")]),
-    row("src/{PgQueuePool,SocketQueuePool,Inspector,PoolMetrics}", [closed, oneWay(["index.ts"])]),
+    row("src/{PgQueuePool,PgCluster,SocketQueuePool,Inspector,PoolMetrics}", [closed, oneWay(["index.ts"])]),
     row("src/internal/{pg,socket,inspector}*", [closed, internal("[A-Z]*.ts", "index.ts")]),
     row("examples/**", [
       closed,

@@ -25,6 +25,7 @@ describe("PoolError", () => {
       | "OpenTimeout"
       | "OpenInterrupted"
       | "InvalidOptions"
+      | "NoEndpoint"
     >()
   })
 })
