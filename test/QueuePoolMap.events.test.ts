@@ -140,6 +140,21 @@ describe("the events of a map", () => {
       yield* Fiber.interrupt(go)
     }))
 
+  it.effect("of a key end with its KeyRemoved, whatever its pool is asked then by one who holds it", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { map } = yield* Scope.provide(make(), scope)
+      const recorded = yield* record(map)
+      const pool = yield* map.pool("a")
+      const borrower = yield* borrow(map, "b")
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* settle
+      assert.strictEqual(ending(yield* Effect.exit(pool.use(() => Effect.void))), "Closed")
+      yield* borrower.letGo
+      yield* Fiber.join(closing)
+      assert.strictEqual(recorded.told.filter((event) => event.startsWith("a ")).at(-1), "a KeyRemoved")
+    }))
+
   it.effect("end with the map, after the last of them, and at once of a map that is closed", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

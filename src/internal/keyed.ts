@@ -168,6 +168,8 @@ export class KeyedPools<K, A, E, R> {
     this.entries.delete(entry.key)
     addTotals(this.gone, entry.pool.state.totals)
     if (this.listeners.size > 0) this.tell(entry, "KeyRemoved")
+    // Who holds the pool still may ask it, in vain.
+    entry.pool.hear(undefined)
   }
 
   /** Who held the pool itself does not any more. */

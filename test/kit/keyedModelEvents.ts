@@ -14,14 +14,13 @@ export class KeyedEvents {
   }
 
   readonly hear = (event: QueuePoolMap.Event<unknown>): void => {
-    const { keyOf, source, world } = this.context
+    const { keyOf, world } = this.context
     const key = keyOf(event.key)
     this.tally.set(event._tag, this.of(event._tag) + 1)
     if (event._tag === "KeyAdded") {
       if (this.keys.has(key)) world.fail("events", `key ${key} is added twice`)
       this.keys.add(key)
-    } else if (!this.keys.has(key) && (event._tag !== "BorrowFailed" || source.shutAt === Infinity)) {
-      // Of one who has the pool of a key still, which has closed.
+    } else if (!this.keys.has(key)) {
       world.fail("events", `${event._tag} of key ${key}, which is not there`)
     } else if (event._tag === "KeyRemoved") {
       this.keys.delete(key)
