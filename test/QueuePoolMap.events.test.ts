@@ -152,7 +152,7 @@ describe("the events of a map", () => {
       assert.strictEqual(ending(yield* Effect.exit(pool.use(() => Effect.void))), "Closed")
       yield* borrower.letGo
       yield* Fiber.join(closing)
-      assert.strictEqual(recorded.told.filter((event) => event.startsWith("a ")).at(-1), "a KeyRemoved")
+      assert.strictEqual(recorded.told.findLast((event) => event.startsWith("a ")), "a KeyRemoved")
     }))
 
   it.effect("end with the map, after the last of them, and at once of a map that is closed", () =>
