@@ -72,7 +72,7 @@ export interface Balanced<in out K, out A> extends Pipeable {
   readonly pick: Effect.Effect<K, PoolError>
   /** What is known of each endpoint at this moment, in the order in which they were given. */
   readonly endpoints: Effect.Effect<ReadonlyArray<EndpointStats<K>>>
-  /** Tells of a latency that was measured elsewhere, for example of one query. An unknown key changes nothing. */
+  /** Tells of a latency that was measured elsewhere, for example of one query. An unknown key changes nothing, nor does Infinity. */
   observe(key: K, latency: Duration.Input): Effect.Effect<void>
 }
 
@@ -203,10 +203,11 @@ export interface Options<K, R = never> {
   readonly breaker?: Breaker | undefined
   /**
    * Whether a lease that ended so is the endpoint's fault. A fault counts for 10 leases more
-   * on the endpoint, less with time (`decay`), and is a failure for the `breaker`. A
-   * lease that did not begin is one without being asked for, if its open failed or
-   * nothing was lent to anyone. With a predicate the `breaker` hears of a lease when it is
-   * over, and not when it begins. Default: no lease is.
+   * on the endpoint, all its faults together for at most 20, less with time (`decay`) and
+   * none any more once it lends again; and it is a failure for the `breaker`. A lease that
+   * did not begin is one without being asked for, if its open failed or nothing was lent to
+   * anyone. With a predicate the `breaker` hears of a lease when it is over, and not when
+   * it begins. Default: no lease is.
    */
   readonly fault?: ((exit: Exit.Exit<unknown, unknown>) => boolean) | undefined
   /**
@@ -342,7 +343,7 @@ export const make: {
   ): <A, E>(self: Lender<K, A, E>) => Effect.Effect<Balanced<K, A>, PoolError, R | Scope.Scope>
   <K, A, E, R = never>(
     self: Lender<K, A, E>,
-    options: Options<K, R>
+    options: Options<NoInfer<K>, R>
   ): Effect.Effect<Balanced<K, A>, PoolError, R | Scope.Scope>
 } = dual(
   2,

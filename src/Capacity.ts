@@ -32,7 +32,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
-import { permitsOf, registerCapacity } from "./internal/capacities.ts"
+import { isRegistered, permitsOf, registerCapacity } from "./internal/capacities.ts"
 import { LearntPermits } from "./internal/learntPermits.ts"
 import { budgetOf, permitsNumber } from "./internal/options.ts"
 import { Permits } from "./internal/permits.ts"
@@ -99,7 +99,10 @@ export interface Options {
    * to the one that was served longest ago; a pool that has more than its max-min fair
    * share gives up an item at each return, and so a pool that comes late is served within
    * one longest lease. Pools that need several items at once (`getN`, `zip`) may then each
-   * have a part, until the time of one is over. With `"arrival"` the borrower that came
+   * have a part, until the time of one is over. An item that is idle while somebody waits
+   * goes to who waits, though its own pool may want it in a moment: of pools that have
+   * their shares and all want more, one lease in ten or twenty costs an open; where fewer
+   * permits are than pools that want one, nearly every lease does. With `"arrival"` the borrower that came
    * first goes first, whatever its pool has: each change from one pool to the other costs
    * a close and an open.
    */
@@ -110,9 +113,10 @@ class CapacityImpl implements Capacity {
   declare readonly [TypeId]: (error: unknown) => void
   private readonly permits: ReadonlyArray<Permits>
 
-  constructor(permits: ReadonlyArray<Permits>) {
-    this.permits = permits
-    registerCapacity(this, permits)
+  /** Without permits it is none, and every pool refuses it by name. */
+  constructor(permits: ReadonlyArray<Permits> | undefined) {
+    this.permits = permits ?? []
+    if (permits !== undefined) registerCapacity(this, permits)
   }
 
   readonly stats: Effect.Effect<ReadonlyArray<Stats>> = Effect.sync(() =>
@@ -168,19 +172,26 @@ export const make = (options: Options): Effect.Effect<Budget, PoolError> =>
   Effect.map(budgetOf(options), ({ fairness, name, permits }) => new BudgetImpl(new Permits(name, permits, fairness)))
 
 /**
- * Several budgets at once: an open needs a permit of each. While one lacks, none of the
- * others is kept from the borrowers of other pools.
+ * Several budgets at once: an open needs a permit of each.
+ *
+ * **Details**
+ *
+ * A borrower's open takes them in one order, that of the budget made last first, and keeps
+ * what it has while it waits for the next; so two pools never wait for one another, and a
+ * pool that needs several is not passed for ever by those that need one. What is opened
+ * ahead of need takes all at once or none.
  *
  * **Gotchas**
  *
- * A pool that needs permits of two budgets under pressure may be passed by pools that
- * need one of them.
+ * Make the widest budget first, that of the server before those of the tenants: what is
+ * kept while the server is full is then a permit of one tenant alone. The other way round,
+ * a permit of the server would be kept for a tenant that has reached its own limit.
  *
  * @category combinators
  * @since 1.0.0
  */
 export const all = <E = unknown>(capacities: ReadonlyArray<Capacity<E>>): Capacity<E> =>
-  new CapacityImpl(permitsOf(...capacities))
+  new CapacityImpl(capacities.every(isRegistered) ? permitsOf(...capacities) : undefined)
 
 /**
  * A limit that nobody knows but the server: when an open fails with an error that means
@@ -225,7 +236,11 @@ export const fromRefusal = <E>(
   isFull: (error: E) => boolean,
   options?: { readonly name?: string | undefined }
 ): Capacity<E> =>
-  new CapacityImpl([new LearntPermits(options?.name ?? "capacity", isFull as (error: unknown) => boolean)])
+  new CapacityImpl(
+    typeof isFull === "function"
+      ? [new LearntPermits(options?.name ?? "capacity", isFull as (error: unknown) => boolean)]
+      : undefined
+  )
 
 /**
  * The capacity of pools that name none: unlimited, unless the program provides one.

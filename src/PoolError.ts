@@ -304,7 +304,9 @@ const facts = (reason: BorrowTimeout): ReadonlyArray<string> => {
 }
 
 const permits = ({ name, permits, used }: NonNullable<BorrowTimeout["capacity"]>): string =>
-  `capacity "${name}" has all of its ${permits} permits out${used > permits ? ` and ${used - permits} more` : ""}`
+  permits > 0
+    ? `capacity "${name}" has all of its ${permits} permits out${used > permits ? ` and ${used - permits} more` : ""}`
+    : `capacity "${name}" has no permits${used > 0 ? `, and ${used} out` : ""}`
 
 // The value of what is not an option could be anything, a password too.
 const problem = ({ allowed, option, value }: Problem): string =>

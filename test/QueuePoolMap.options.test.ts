@@ -65,6 +65,10 @@ describe("the options of a map", () => {
   it.effect("bounds are compared: min above max, a warning after the lease", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(problems(yield* refused({ min: 3, max: 2 })), [["min", 3]])
+      const error = yield* refused({ min: 3, maxTotal: 2, idleTimeToLive: 0 })
+      assert.deepStrictEqual(problems(error), [["idleTimeToLive", 0], ["min", 3]])
+      assert.strictEqual(allowed(error, "min"), "at most maxTotal, which is 2")
+      yield* make({ min: 3, maxTotal: 3 })
       assert.deepStrictEqual(problems(yield* refused({ leaseWarning: 5, maxLease: 5 })), [["leaseWarning", 5]])
     }))
 

@@ -404,5 +404,19 @@ it("faults count as leases, fade, and are bounded", () => {
   assert.strictEqual(endpoint.loadAt(3100), 0)
   assert.strictEqual(endpoint.finesAt(3100), 0)
   for (let i = 0; i < 50; i++) endpoint.fault(4000)
-  assert.strictEqual(endpoint.loadAt(4000), 100)
+  assert.strictEqual(endpoint.loadAt(4000), 20)
+})
+
+it("who lends again owes nothing any more", () => {
+  const endpoint = new Endpoint("a", "a", 0, 1, { decay: 1000, slowStart: 0 })
+  endpoint.fault(0)
+  endpoint.absolve()
+  assert.strictEqual(endpoint.loadAt(0), 0)
+})
+
+it("a latency without end is none", () => {
+  const endpoint = new Endpoint("a", "a", 0, 1, { decay: 1000, slowStart: 0 })
+  endpoint.observe(10, 0)
+  endpoint.observe(Infinity, 0)
+  assert.strictEqual(endpoint.latencyAt(0), 10)
 })

@@ -397,6 +397,23 @@ describe("time", () => {
 })
 
 describe("faults of leases", () => {
+  for (const fault of [undefined, Exit.isFailure]) {
+    it.effect(`one that lends again owes nothing any more, ${fault ? "once the lease is over well" : "at once"}`, () =>
+      Effect.gen(function*() {
+        const lender = yield* endpoints(["a"])
+        const balanced = yield* Balanced.make(lender, { endpoints: ["a"], fault })
+        lender.source("a").opensOtherwise = "fail"
+        yield* Effect.exit(where(balanced))
+        assert.deepStrictEqual(yield* penalties(balanced), { a: 10 })
+        lender.source("a").opensOtherwise = "ok"
+        const holder = yield* hold(balanced)
+        assert.deepStrictEqual(yield* penalties(balanced), { a: fault ? 10 : 0 })
+        yield* holder.letGo
+        assert.deepStrictEqual(yield* penalties(balanced), { a: 0 })
+        yield* atRest(lender, balanced)
+      }))
+  }
+
   it.effect("those that the predicate says", () =>
     Effect.gen(function*() {
       const lender = yield* endpoints(["a", "b"])

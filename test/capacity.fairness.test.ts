@@ -18,6 +18,41 @@ const workers = (count: number, pool: Pool, holds: number) => {
 const closes = (...sharers: ReadonlyArray<{ readonly source: { readonly closed: ReadonlyArray<number> } }>) =>
   sharers.reduce((sum, { source }) => sum + source.closed.length, 0)
 
+for (const fairness of ["share", "arrival"] as const) {
+  describe(`pools that need permits of several budgets, by ${fairness}`, () => {
+    it.effect("are not passed for ever by those that need one", () =>
+      Effect.gen(function*() {
+        const [one, two] = yield* Effect.forEach(
+          ["one", "two"],
+          (name) => Capacity.make({ name, permits: 2, fairness })
+        )
+        const busy = [...yield* pools(2, one!), ...yield* pools(2, two!)]
+        // Their permits come back at different moments.
+        for (const [i, { pool }] of busy.entries()) yield* workers(3, pool, 7 + i)
+        yield* elapse(100)
+        const [both] = yield* pools(1, Capacity.all([one!, two!]))
+        const served = yield* several(3, both.pool)
+        yield* elapse(60)
+        assert.isDefined(served[0]!.item)
+        for (const { letGo } of served) yield* letGo
+        yield* elapse(100)
+        assert.deepStrictEqual(endings(served), ["served", "served", "served"])
+      }))
+
+    it.effect("do not wait in a circle", () =>
+      Effect.gen(function*() {
+        const [x, y, z] = yield* Effect.forEach([1, 2, 3], () => Capacity.make({ permits: 1, fairness }))
+        const circle = yield* Effect.forEach(
+          [[x!, y!], [y!, z!], [z!, x!], [x!, y!, z!]],
+          (each) => Effect.map(pools(1, Capacity.all(each), { borrowTimeout: 1000 }), ([only]) => only)
+        )
+        for (const { pool } of circle) yield* workers(2, pool, 5)
+        yield* elapse(900)
+        for (const { pool } of circle) assert.isAbove((yield* pool.stats).borrowed, 5)
+      }))
+  })
+}
+
 describe("fairness by share", () => {
   it.effect("workers that borrow again at once let a late pool in within one longest lease", () =>
     Effect.gen(function*() {

@@ -27,7 +27,8 @@ describe("the options of a budget", () => {
         yield* problems(Effect.scoped(Layer.build(Capacity.layer({ permits: 0 })))),
         ["permits"]
       )
-      for (const capacity of [3, {}, null, "unlimited"]) {
+      const built = [Capacity.all([{}] as never), Capacity.all([3] as never), Capacity.fromRefusal("full" as never)]
+      for (const capacity of [3, {}, null, "unlimited", ...built]) {
         const options = { acquire: Effect.void, capacity } as never
         assert.deepStrictEqual(yield* problems(QueuePool.make(options)), ["capacity"])
       }

@@ -650,6 +650,9 @@ describe("the message of a PoolError", () => {
       timeout({ phase: "parked", capacity: { ...capacity, permits: 15 } }),
       "its 15 permits out and 5 more)"
     )
+    const none = (used: number) => timeout({ phase: "parked", capacity: { name: "server", used, permits: 0 } })
+    assert.include(none(0), `, capacity "server" has no permits)`)
+    assert.include(none(2), `, capacity "server" has no permits, and 2 out)`)
   })
 
   it("of BorrowTimeout tells the last failure, whatever it is", () => {

@@ -95,7 +95,7 @@ export class Attempt<K> {
     endpoint.moves++
     if (measure === "borrow") endpoint.observe(now() - this.since, now())
     // Its part is done, unless it is held to what becomes of the lease.
-    if (fault === undefined) this.tell(success)
+    if (fault === undefined) this.succeeded()
   }
 
   /** The lease is the scope's from now on. */
@@ -139,7 +139,12 @@ export class Attempt<K> {
       if (interrupted) endpoint.observeAtLeast(now - this.since, now)
       else endpoint.observe(now - this.since, now)
     }
-    if (fault !== undefined && !interrupted) this.tell(success)
+    if (fault !== undefined && !interrupted) this.succeeded()
+  }
+
+  private succeeded(): void {
+    this.endpoint.absolve()
+    this.tell(success)
   }
 
   private unserved(exit: AnyExit, now: number): void {

@@ -6,7 +6,7 @@ const coldest = 0.1
 
 /** What one fault costs: as if so many leases ran. */
 const fine = 10
-const worst = 100
+const worst = 20
 /** Less than half a lease is none. */
 const forgotten = 0.5
 
@@ -86,6 +86,11 @@ export class Endpoint<K> {
     this.fined = now
   }
 
+  /** It lends again: what was before says nothing any more. */
+  absolve(): void {
+    this.fines = 0
+  }
+
   /** Undefined as long as none was measured. It fades, so that a slow endpoint is tried again. */
   latencyAt(now: number): number | undefined {
     return this.latency === undefined ? undefined : this.latency * this.faded(this.measured, now)
@@ -94,6 +99,8 @@ export class Endpoint<K> {
   /** Rises at once and falls slowly: one slow answer tells more than many fast ones. */
   observe(millis: number, now: number): void {
     const { latency } = this
+    // It would never fade.
+    if (millis === Infinity) return
     if (latency === undefined || millis >= latency) {
       this.latency = millis
     } else {

@@ -3,7 +3,7 @@
 import { Cold } from "./colds.ts"
 import type { Item } from "./item.ts"
 import { LearntPermits } from "./learntPermits.ts"
-import type { Permits, Place } from "./permits.ts"
+import { type Permits, type Place, proceed } from "./permits.ts"
 import { type Alarm, type Member, Seat } from "./seat.ts"
 
 /** For whom the next opens would be. */
@@ -24,8 +24,9 @@ export class Budget<A> {
   constructor(permits: ReadonlyArray<Permits>, member: Member) {
     this.member = member
     this.learnt = permits.filter((each) => each instanceof LearntPermits)
-    this.seats = permits.map((each) => new Seat(each, member))
-    for (const seat of this.seats) seat.others = this.seats.filter((other) => other !== seat)
+    // The one made last is that which the fewest pools share: it is kept while the others are waited for.
+    this.seats = permits.toSorted((one, other) => other.id - one.id).map((each) => new Seat(each, member))
+    for (const seat of this.seats) seat.all = this.seats
   }
 
   /** An item's places among the idle items of all pools. */
@@ -108,15 +109,18 @@ export class Budget<A> {
   }
 
   /**
-   * What the pool needs beyond what it could take: it parks where one lacks, and holds
-   * nothing back from others' borrowers meanwhile. True when a borrower begins to wait for one.
+   * What the pool needs beyond what it could take: it parks where one lacks. For a borrower
+   * it keeps what comes before that one in the order, and else nothing. True when a borrower
+   * begins to wait for one.
    */
   want(need: Need | undefined): boolean {
     const before = this.lacking
     const urgent = need?.urgent === true
     const lacking = need && this.seats.find((seat) => urgent ? !seat.available : !seat.spare)
-    for (const seat of this.seats) seat.permits.leave(seat)
-    if (lacking !== undefined) lacking.permits.park(lacking, need!.opens, urgent)
+    const kept = urgent && lacking !== undefined ? this.seats.indexOf(lacking) : 0
+    for (const [i, seat] of this.seats.entries()) seat.permits.leave(seat, i < kept ? 1 : 0)
+    if (lacking !== undefined && urgent) proceed(this.seats, 1, need.opens)
+    else if (lacking !== undefined) lacking.permits.park(lacking, need!.opens, urgent)
     for (const { permits } of this.seats) permits.dispatch()
     return before === undefined && this.lacking !== undefined
   }

@@ -88,6 +88,10 @@ export const mapSettingsOf = <K, A, E, R>(
   }
   const common = { ...rest, warm: values["warm"] }
   const settings = settled(common, fallbackName, known)
+  const maxTotal = values["maxTotal"] as number
+  if (!(settings instanceof PoolError) && settings.min > maxTotal) {
+    problems.push({ option: "min", value: settings.min, allowed: `at most maxTotal, which is ${maxTotal}` })
+  }
   if (settings instanceof PoolError) return Effect.fail(refusal(settings.pool, [...problems, ...problemsOf(settings)]))
   if (problems.length > 0) return Effect.fail(refusal(settings.name, problems))
   return Effect.succeed({

@@ -7,6 +7,9 @@
 // - no permit is free while a seat is parked for a borrower, so no newcomer overtakes;
 // - who is parked for a borrower makes others close idle items, the coldest first, no
 //   more than are needed beyond what comes back anyway;
+// - a pool that needs a permit of each of several budgets takes them in one order,
+//   the same for all pools, and keeps those that it has while it waits for the next:
+//   they are seldom free at the same moment, and nobody waits in a circle;
 // - pools never call one another on the stack: what one does to another is done in a
 //   turn of its own.
 import { type Cold, Colds } from "./colds.ts"
@@ -15,9 +18,13 @@ import { earlier, type Fairness, Parked, poorer, type Seat } from "./seat.ts"
 /** The place of one pool here. */
 export type Place = Seat<Permits>
 
+let made = 0
+
 export class Permits {
   readonly name: string
   readonly fairness: Fairness
+  /** Greater than that of all that were made before. */
+  readonly id = ++made
   total: number
   used = 0
   /** How many permits are on their way back. */
@@ -94,29 +101,36 @@ export class Permits {
     this.reclaimSoon()
   }
 
-  /**
-   * Free permits go to who is parked, one to each in turn, each with a permit of every
-   * other budget that it needs or not at all: pools that were given some and wait for the
-   * rest could pass them to one another without end.
-   */
+  /** Free permits go to who is parked, one to each in turn. */
   dispatch(): void {
     for (let seat = this.parked.top; this.free > 0 && seat !== undefined; seat = this.parked.top) {
       const { need, urgent } = seat
       if (!urgent && this.reserved > 0) return
-      const lacking = seat.others.find(({ permits: { free, reserved } }) => free <= 0 || (!urgent && reserved > 0))
       this.unpark(seat)
-      if (lacking !== undefined) {
-        lacking.permits.park(lacking, need, urgent)
-      } else {
-        seat.permits.grant(seat)
-        for (const other of seat.others) other.permits.grant(other)
-        if (need > 1) this.enter(seat, need - 1, urgent)
-        seat.member.wake()
-      }
+      if (urgent) this.grantUrgent(seat, need)
+      else this.grantSpare(seat, need)
     }
   }
 
-  private grant(seat: Place): void {
+  private grantUrgent(seat: Place, need: number): void {
+    this.grant(seat)
+    const opens = seat.granted
+    if (!proceed(seat.all, opens, need)) return
+    seat.member.wake()
+    if (need > 1) proceed(seat.all, opens + 1, need - 1)
+  }
+
+  // With one of each other budget or not at all: what is opened ahead of need keeps nothing from anyone.
+  private grantSpare(seat: Place, need: number): void {
+    const lacking = seat.all.find(({ permits: { free, reserved } }) => free <= 0 || reserved > 0)
+    if (lacking !== undefined) return lacking.permits.park(lacking, need, false)
+    for (const each of seat.all) each.permits.grant(each)
+    seat.member.wake()
+    if (need > 1) this.enter(seat, need - 1, false)
+  }
+
+  /** The seat, which is not parked, has one more that it has not used yet. */
+  grant(seat: Place): void {
     this.used++
     seat.granted++
     seat.served = ++this.services
@@ -138,7 +152,7 @@ export class Permits {
   /** So many opens wait for a permit of this. */
   park(seat: Place, need: number, urgent: boolean): void {
     // What is opened ahead of need must not take what a borrower needs besides.
-    for (const other of seat.others) other.permits.reserve(other, urgent)
+    for (const other of seat.all) if (other !== seat) other.permits.reserve(other, urgent)
     this.enter(seat, need, urgent)
     this.reclaimSoon()
   }
@@ -151,12 +165,13 @@ export class Permits {
     this.parked.push(seat)
   }
 
-  /** It waits for nothing, and keeps nothing that it was granted; `dispatch` follows. */
-  leave(seat: Place): void {
+  /** It waits for nothing, and keeps at most so many that it was granted; `dispatch` follows. */
+  leave(seat: Place, keeps: number): void {
     this.unpark(seat)
     this.reserve(seat, false)
-    this.used -= seat.granted
-    seat.granted = 0
+    const granted = Math.min(seat.granted, keeps)
+    this.used -= seat.granted - granted
+    seat.granted = granted
   }
 
   private unpark(seat: Place): void {
@@ -220,4 +235,21 @@ export class Permits {
       cold.owner.wake()
     }
   }
+}
+
+/**
+ * Takes permits for so many opens of a pool, all but the last of which have theirs, in
+ * their order, and parks where one lacks. True when that has them all.
+ */
+export const proceed = (seats: ReadonlyArray<Place>, opens: number, need: number): boolean => {
+  for (const seat of seats) {
+    const { permits } = seat
+    if (seat.granted >= opens) continue
+    if (permits.free <= 0 || permits.demand > 0) {
+      permits.park(seat, need, true)
+      return false
+    }
+    permits.grant(seat)
+  }
+  return true
 }

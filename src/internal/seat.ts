@@ -34,7 +34,7 @@ export class Seat<P extends Left = Left> implements Placed {
   held = 0
   /** Of these, on their way back: closings. */
   coming = 0
-  /** Permits that it was given and has not used yet. */
+  /** Permits that it was given and has not used yet: it will soon, or waits for one of another budget besides. */
   granted = 0
   /** While it is parked: how many opens it would start, beyond those that it was granted. */
   need = 0
@@ -45,8 +45,8 @@ export class Seat<P extends Left = Left> implements Placed {
   served = 0
   /** A borrower waits for a permit of another budget, or did, and then needs one of this. */
   reserves = false
-  /** The places of the same pool at other budgets. */
-  others: ReadonlyArray<Seat<P>> = []
+  /** The places of the same pool at all budgets, this one among them, in the order in which it takes their permits. */
+  all: ReadonlyArray<Seat<P>> = []
 
   constructor(permits: P, member: Member) {
     this.permits = permits

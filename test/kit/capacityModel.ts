@@ -6,6 +6,7 @@ import type { Permits } from "../../src/internal/permits.ts"
 import type { Seat } from "../../src/internal/seat.ts"
 import type { PoolState } from "../../src/internal/state.ts"
 import type { CapacityPlan, Command, Go, PoolPlan } from "./capacityPlan.ts"
+import { keepsAmiss } from "./keptPermits.ts"
 import { Rng } from "./random.ts"
 import { type Violation, World } from "./world.ts"
 
@@ -376,7 +377,7 @@ class CapacityRun {
     const { serving } = one.state as unknown as { readonly serving: { readonly need: Need } }
     const need = closed ? undefined : serving.need
     const parked = seats.filter(({ slot }) => slot >= 0)
-    if (seats.some(({ granted }) => granted > 0)) world.fail("hoards", `pool ${one.number} keeps what it was granted`)
+    if (keepsAmiss(seats)) world.fail("hoards", `pool ${one.number} keeps what it was granted`)
     if (parked.length > 1) world.fail("parked", `pool ${one.number} is parked in two places`)
     if (need === undefined && parked.length > 0) world.fail("parked", `pool ${one.number} needs nothing and is parked`)
     if (need !== undefined && parked.length === 0) {

@@ -107,7 +107,7 @@ export const drawKeyedPlan = (seed: number): KeyedPlan => {
     common,
     keys: Array.from({ length: count }, () => rng.chance(0.6) ? undefined : drawKey(rng)),
     times: Array.from({ length: count }, () => rng.weighted([[2, 12], [3, 60], [2, 400], [1, Infinity]])),
-    maxTotal: 1 + rng.int(6),
+    maxTotal: Math.max(common.min, 1 + rng.int(6)),
     fairness: rng.pick(["share", "arrival"]),
     lazy: rng.chance(0.25),
     outer: rng.chance(0.85) ? 0 : 1 + rng.int(4),

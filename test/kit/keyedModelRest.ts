@@ -1,5 +1,6 @@
 /** What must hold of a map of pools when all that is ready has run. */
 import { Effect, Option } from "effect"
+import { keepsAmiss } from "./keptPermits.ts"
 import { type KeyedContext, type KeyedInside, needOf, type Watched } from "./keyedModelInside.ts"
 
 export class KeyedRest {
@@ -61,7 +62,7 @@ export class KeyedRest {
     if (needOf(watched.state) !== undefined && opener.mayRefill) {
       world.fail("min", `key ${key} needs what it could open`)
     }
-    if (watched.seats.some(({ granted }) => granted > 0)) world.fail("hoards", `key ${key} keeps what it was granted`)
+    if (keepsAmiss(watched.seats)) world.fail("hoards", `key ${key} keeps what it was granted`)
   }
 
   /** Nobody waits for what is there or could be. */

@@ -13,8 +13,8 @@ export default defineConfig({
   test: {
     allowOnly: false,
     silent: "passed-only",
-    // The runner of the steps counts the tests by the second.
-    reporters: ["default", ["json", { outputFile: ".tmp/tests.json" }]],
+    // The first tells of what failed, and of nothing else; the runner of the steps counts the tests by the second.
+    reporters: ["minimal", ["json", { outputFile: ".tmp/tests.json" }]],
     projects: [
       {
         extends: true,

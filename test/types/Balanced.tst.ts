@@ -46,6 +46,7 @@ describe("Balanced", () => {
   it("takes the keys of the map, and no others", () => {
     expect(Balanced.make).type.not.toBeCallableWith(map, { endpoints: [1] })
     expect(Balanced.make).type.not.toBeCallableWith(map, { endpoints: [{ key: 1 }] })
+    expect(Balanced.make).type.not.toBeCallableWith(map, { endpoints: [{ keys: "a" }] })
     expect<{ readonly key: string }>().type.not.toBeAssignableTo<Balanced.Endpoint<{ readonly key: string }>>()
     expect<{ readonly key: { readonly key: string } }>().type.toBeAssignableTo<
       Balanced.Endpoint<{ readonly key: string }>
