@@ -33,6 +33,9 @@
  * A statement that is interrupted is cancelled by a request on another connection.
  * Where nobody can tell whether the server has seen that request, it could hit the
  * next borrower: the session is recycled, with the reason `"cancel unconfirmed"`.
+ * Whoever interrupts waits for the server's answer, but not for longer than
+ * `resetTimeout` (or 5 seconds, the driver's own limit): a session that is silent
+ * until then is recycled as `"disconnected"`.
  *
  * **What passes from one borrower to the next**
  *

@@ -1,8 +1,9 @@
 import type { PgConnection } from "@effect/sql-pg"
 import { assert, describe, layer } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Redacted, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Queue, Redacted, Scope } from "effect"
 import { PoolError } from "effect-queuepool"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+import { Reactivity } from "effect/reactivity"
 import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import * as Fs from "node:fs"
@@ -135,6 +136,63 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       assert.strictEqual(error.reason._tag, "ConnectionError")
       assert.notStrictEqual(yield* Fiber.join(waiter), pid)
       assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
+    }))
+
+  it.effect("whoever listens on a session that ends without a word is told so, and is not interrupted", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const proxy = yield* TcpProxy.make({ port: pg.port })
+      for (const multiplex of [false, true]) {
+        yield* proxy.setMode(TcpProxy.Mode.Pass())
+        const pool = yield* makePool({ max: 1, multiplex, at: proxy.through(pg.url) })
+        yield* Effect.scoped(Effect.gen(function*() {
+          const session = yield* pool.get
+          const news = yield* session.listen("news")
+          // The first byte that comes is followed by the end of the connection.
+          yield* proxy.setMode(TcpProxy.Mode.ByteLimit({ bytes: 1 }))
+          yield* pg.query("notify news")
+          const error = yield* Effect.flip(Queue.take(news))
+          assert.instanceOf(error, SqlError)
+          assert.strictEqual(error.reason._tag, "ConnectionError")
+        }))
+        yield* untilStats(pool, ({ closed, recycled }) => closed === 1 && recycled["disconnected"] === 1)
+      }
+    }))
+
+  it.effect("a transaction whose session is taken from it fails with the error of its statement", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ max: 1, maxLease: "50 millis" })
+      const client = yield* Effect.provide(PgQueuePool.makeClient(pool, {}), Reactivity.layer)
+      const error = yield* Effect.flip(client.withTransaction(client`select pg_sleep(60)`))
+      assert.strictEqual(error.reason._tag, "ConnectionError")
+    }))
+
+  it.effect("one whose session dies while it is rolled back fails with the error that it is rolled back for", () =>
+    Effect.gen(function*() {
+      const pg = yield* EmbeddedPg
+      const proxy = yield* TcpProxy.make({ port: pg.port })
+      const pool = yield* makePool({ max: 1, at: proxy.through(pg.url) })
+      const client = yield* Effect.provide(PgQueuePool.makeClient(pool, {}), Reactivity.layer)
+      const savepoint = <A, E, R>(effect: Effect.Effect<A, E, R>) => client.withTransaction(effect)
+      for (const nested of [false, true]) {
+        let pid = 0
+        let sent = 0
+        const body = Effect.gen(function*() {
+          const [row] = yield* client<{ readonly pid: number }>`select pg_backend_pid() as pid`
+          pid = row!.pid
+          yield* pg.pause(pid)
+          sent = (yield* proxy.counts).bytesToServer
+          return yield* Effect.fail("the body's own")
+        })
+        const transaction = yield* Effect.forkChild(
+          Effect.exit(client.withTransaction(nested ? savepoint(body) : body)),
+          { startImmediately: true }
+        )
+        yield* until(Effect.map(proxy.counts, ({ bytesToServer }) => sent > 0 && bytesToServer > sent))
+        yield* proxy.killAll
+        assert.deepStrictEqual(yield* Fiber.join(transaction), Exit.fail("the body's own"))
+        yield* pg.resume(pid)
+      }
     }))
 
   it.effect("also when the borrower tells nobody", () =>

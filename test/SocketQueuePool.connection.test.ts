@@ -87,7 +87,12 @@ describe("reading", () => {
         connection.readUntil("", {}),
         connection.readUntil("\n", { limit: NaN })
       ]
-      for (const read of wrong) assert.strictEqual(reasonOf(yield* Effect.flip(read)), "InvalidOptions")
+      const named: Array<string> = []
+      for (const read of wrong) {
+        const { reason } = yield* Effect.flip(read)
+        if (reason._tag === "InvalidOptions") named.push(...reason.problems.map(({ option }) => option))
+      }
+      assert.deepStrictEqual(named, ["count", "count", "delimiter", "limit"])
       assert.strictEqual(
         (yield* Effect.flip(wrong[0]!)).message,
         `InvalidOptions: localhost:${server.port} with count, for which allowed is a whole number from 0`

@@ -259,6 +259,16 @@ describe("options", () => {
       yield* settle
       assert.deepStrictEqual((yield* pool.stats).recycled, { "reset failed": 1 })
     }))
+
+  it.effect("one that is open is lent again after checkAfter when there is no check", () =>
+    Effect.gen(function*() {
+      const { endpoint } = yield* serve()
+      const pool = yield* SocketQueuePool.make({ endpoint, checkAfter: "1 second" })
+      const first = yield* pool.use(Effect.succeed)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* pool.use(Effect.succeed), first)
+      assert.deepStrictEqual((yield* pool.stats).recycled, {})
+    }))
 })
 
 class Pool extends Context.Service<

@@ -245,7 +245,7 @@ describe("options", () => {
         decay: Infinity,
         slowStart: -1,
         panic: 2,
-        breaker: { execute: 1 },
+        breaker: { execute: () => Effect.void, state: 1 },
         fault: true,
         label: "x",
         retries: 3

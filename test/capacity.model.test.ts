@@ -9,6 +9,7 @@ import { runCapacity } from "./kit/capacityModel.ts"
 import { drawCapacityCommands, drawCapacityPlan, shorten, showCapacity } from "./kit/capacityPlan.ts"
 import { drawVisits, patient } from "./kit/laws.ts"
 import { Rng } from "./kit/random.ts"
+import { atMost } from "./kit/runs.ts"
 
 const given = process.env["EFFECT_QUEUEPOOL_SEED"]
 const first = Number(given ?? 1)
@@ -34,8 +35,9 @@ describe("the model of pools that share budgets", () => {
 })
 
 describe("laws of pools that share", () => {
-  it("a pool is served as if alone while the budget is not binding, whatever becomes of the other, in 300 timetables", () => {
-    for (let seed = 1; seed <= 300; seed++) {
+  const tables = atMost(300)
+  it(`a pool is served as if alone while the budget is not binding, whatever becomes of the other, in ${tables} timetables`, () => {
+    for (let seed = 1; seed <= tables; seed++) {
       const rng = new Rng(seed)
       const visits = drawVisits(rng, 2).map((visit) => patient(visit))
       const max = 1 + rng.int(3)
@@ -47,8 +49,8 @@ describe("laws of pools that share", () => {
     }
   })
 
-  it("when it is, all are served in time though the opens of the other fail, in 300 timetables", () => {
-    for (let seed = 1; seed <= 300; seed++) {
+  it(`when it is, all are served in time though the opens of the other fail, in ${tables} timetables`, () => {
+    for (let seed = 1; seed <= tables; seed++) {
       const rng = new Rng(seed)
       const visits = drawVisits(rng, 2).map((visit) => patient(visit))
       const served = serveBeside(visits, {

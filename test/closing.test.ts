@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope, Stream } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scheduler, Scope, Stream } from "effect"
 import { QueuePool } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { Background } from "../src/internal/background.ts"
@@ -57,6 +57,18 @@ describe("the closing of an item", () => {
       yield* close
       yield* nothingLeft
     })))
+
+  it.effect("the warning of one that fails says why", () =>
+    Effect.gen(function*() {
+      const causes: Array<unknown> = []
+      const logger = Logger.make(({ cause }) => void causes.push(...cause.reasons))
+      const source = new Source()
+      source.closes.push("die")
+      const pool = yield* Effect.provide(QueuePool.make({ acquire: source.acquire }), Logger.layer([logger]))
+      yield* recycle(pool)
+      yield* settle
+      assert.deepStrictEqual(causes, [Cause.makeDieReason(new Error("broken 1"))])
+    }))
 
   for (const how of ["hang", "stuck"] as const) {
     it.effect(`C2: one that never ends (${how}) delays no borrower, and is abandoned after closeTimeout with a warning`, () =>

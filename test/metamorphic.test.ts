@@ -7,13 +7,14 @@ import { Effect, Schedule, Scope, Semaphore, Stream } from "effect"
 import { type PoolEvent, QueuePool, RecyclePolicy } from "effect-queuepool"
 import { type Command, drawVisits, inOrder, type Place, smallest, type Trace, traceOf } from "./kit/metamorphic.ts"
 import { Rng } from "./kit/random.ts"
+import { atMost } from "./kit/runs.ts"
 
 const given = process.env["EFFECT_QUEUEPOOL_SEED"]
 type Law = (commands: ReadonlyArray<Command>) => string | undefined
 
 /** `draw` gives the timetable and the law for one seed. */
 const law = (name: string, count: number, draw: (rng: Rng) => readonly [ReadonlyArray<Command>, Law]) => {
-  const runs = given === undefined ? count : 1
+  const runs = given === undefined ? atMost(count) : 1
   return it(`${name}, in ${runs} timetables`, { timeout: 120_000 }, async () => {
     for (let seed = Number(given ?? 1), last = seed + runs; seed < last; seed++) {
       // Lets the runner breathe: the timetables themselves wait for nothing.

@@ -14,7 +14,7 @@ import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
 import { type Background, guarded } from "./background.ts"
 import { Group, taken } from "./group.ts"
-import type { Borrower, Holder, Item, Kind, Lease } from "./item.ts"
+import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import { type Evaluated, Operation } from "./operation.ts"
 import { tooLarge } from "./queue.ts"
@@ -52,6 +52,9 @@ const dropped = new FinalizationRegistry<Scoped>(({ lease: ref, pool }) => {
   // Who has the lease has the pool.
   if (lease?.active === true) pool.deref()!.leaked(lease)
 })
+
+// So many take a few milliseconds: as long as others may have to wait for their turn.
+const atOnce = 256
 
 type Using<A, E> = <B, E2, R2>(
   f: (item: A) => Effect.Effect<B, E2, R2>
@@ -307,7 +310,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     return Effect.callback((resume) => {
       const look = (): void => {
         const refused = borrowers.find(({ refusal }) => refusal !== undefined)
-        if (refused !== undefined) resume(this.outcome(refused))
+        if (refused !== undefined) resume(this.outcome(refused.refusal!))
         else if (borrowers.every(({ settled }) => settled)) resume(Exit.void)
       }
       for (const borrower of borrowers) borrower.resume = look
@@ -315,18 +318,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     })
   }
 
-  /** As `wait` for one. */
-  waitFor(borrower: Borrower<A>): Effect.Effect<void, E | PoolError> {
-    return Effect.callback((resume) => {
-      const look = borrower.resume = () => {
-        if (borrower.settled) resume(this.outcome(borrower))
-      }
-      look()
-    })
-  }
-
-  private outcome({ refusal }: Borrower<A>): Exit.Exit<void, E | PoolError> {
-    if (refusal === undefined) return Exit.void
+  outcome(refusal: Refusal): Exit.Exit<never, E | PoolError> {
     return refusal._tag === "Pool"
       ? Exit.fail(this.error(refusal.reason))
       : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
@@ -339,7 +331,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   // A borrower is resumed in a turn of its own scheduler, never on the stack of
   // whoever woke it. All that share the pool's are resumed in one task: every fiber
   // has a dispatcher of its own, and a task in each would cost a turn of the event
-  // loop each.
+  // loop each. But not ten thousand in one, as when the time of all ends at once.
   wake(borrower: Borrower<A>): void {
     const { holder } = borrower
     if (holder.cache.scheduler !== this.background.scheduler) {
@@ -347,12 +339,19 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     } else if (this.woken === undefined) {
       const woken = this.woken = [borrower]
       this.background.later(() => {
+        // Who is woken from here on comes after all of these.
         this.woken = undefined
-        for (const { resume } of woken) if (resume !== undefined) guarded(resume)
+        this.resume(woken, 0)
       })
     } else {
       this.woken.push(borrower)
     }
+  }
+
+  private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
+    const to = from + atOnce
+    if (to < woken.length) this.background.later(() => this.resume(woken, to))
+    for (const { resume } of woken.slice(from, to)) if (resume !== undefined) guarded(resume)
   }
 }
 
@@ -384,12 +383,14 @@ export const scoped = <A, E, R>(
         return pool.leaseTo(scope, lease)
       }
     }
-    const loan = new Loan<A, E, R, A, never, never>(
-      lender,
-      alone ? "alone" : "shared",
-      site,
-      undefined,
-      (pool, lease) => pool.leaseTo(scope, lease)
+    const loan = new Loan(
+      new Use<A, E, R, A, never, never>(
+        lender,
+        alone ? "alone" : "shared",
+        site,
+        undefined,
+        (pool, lease) => pool.leaseTo(scope, lease)
+      )
     )
     // From here on the lease is the scope's to end.
     return Effect.onExitPrimitive(loan, () => loan.leave())
@@ -401,12 +402,14 @@ export const scopedIfAvailable = <A, E, R>(
 ): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const loan = new Loan<A, never, R, Option.Option<A>, never, never>(
-      lender as never,
-      "available",
-      site,
-      undefined,
-      (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease))
+    const loan = new Loan(
+      new Use<A, never, R, Option.Option<A>, never, never>(
+        lender as never,
+        "available",
+        site,
+        undefined,
+        (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease))
+      )
     )
     return Effect.onExitPrimitive(loan, () => loan.leave())
   })
@@ -450,7 +453,7 @@ export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2
   }
 
   start(): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const loan = new Loan(this.lender, this.kind, this.site, this.f, this.body)
+    const loan = new Loan(this)
     return Effect.onExitPrimitive(loan, (exit) => loan.end(exit))
   }
 }
@@ -459,34 +462,24 @@ export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2
 class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
-  private readonly lender: Lender<A, E, R>
-  private readonly kind: Kind
-  private readonly site: Site | undefined
-  private readonly f: Plain<A, B, E2, R2> | undefined
-  private readonly body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
+  private readonly asked: Use<A, E, R, B, E2, R2>
   /** Where it has asked. */
   private pool: Borrowing<A, E, R> | undefined = undefined
   /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
+  private asks = true
 
-  constructor(
-    lender: Lender<A, E, R>,
-    kind: Kind,
-    site: Site | undefined,
-    f: Plain<A, B, E2, R2> | undefined,
-    body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
-  ) {
+  constructor(asked: Use<A, E, R, B, E2, R2>) {
     super()
-    this.lender = lender
-    this.kind = kind
-    this.site = site
-    this.f = f
-    this.body = body
+    this.asked = asked
   }
 
+  /** Asks, or goes on when it was woken. */
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const { kind, lender } = this
+    if (this.borrower !== undefined && !this.asks) return this.next(this.borrower)
+    this.asks = false
+    const { kind, lender } = this.asked
     const pool = this.pool = lender.current()
     if (pool === undefined) return lender.refusal!
     if (pool.onBorrow === undefined) {
@@ -502,14 +495,23 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.flatMap(this.pool!.waitFor(borrower), () => this.next(borrower))
+    return Effect.callback((resume) => {
+      const look = borrower.resume = () => {
+        if (borrower.settled) resume(borrower.refusal === undefined ? this : this.pool!.outcome(borrower.refusal))
+      }
+      look()
+    })
   }
 
   /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
   private next(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
     const pool = this.pool!
     if (borrower.refusal !== undefined) return this.wait(borrower)
-    if (borrower.lease === undefined) return borrower.waits ? this.wait(borrower) : this.start(borrower.holder)
+    if (borrower.lease === undefined) {
+      if (borrower.waits) return this.wait(borrower)
+      this.asks = true
+      return this.start(borrower.holder)
+    }
     if (borrower.ready) return this.give(pool.begin(borrower))
     const hook = pool.ready(borrower)
     return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
@@ -517,9 +519,10 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
     this.lease = lease
-    lease.site = this.site
+    lease.site = this.asked.site
     const pool = this.pool!
-    return this.f === undefined ? this.body!(pool, lease) : pool.run(lease, this.f)
+    const { f } = this.asked
+    return f === undefined ? this.asked.body!(pool, lease) : pool.run(lease, f)
   }
 
   /** Gives back what was lent, or gives up what was waited for. */

@@ -115,6 +115,9 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   readonly openedWall: number
   status: Status = "fresh"
   idleSince: number
+  /** It is idle for less than that says; how long, `Undated` will. */
+  undated = false
+  toBeDated = false
   /** When a check last passed. */
   checkedAt = -Infinity
   uses = 0

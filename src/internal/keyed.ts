@@ -83,7 +83,7 @@ export class Entry<K, A, E, R> {
 
   /** When it was last of use. What the pool opens for itself is no use. */
   get usedAt(): number {
-    return Math.max(this.heldAt, this.pool.state.usedAt)
+    return Math.max(this.heldAt, this.pool.state.undated.usedAt)
   }
 }
 

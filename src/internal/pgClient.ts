@@ -13,20 +13,22 @@ import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
-import { needsAlone, Tracked } from "./pgSession.ts"
+import { needsAlone, Session, type Statements, Tracked } from "./pgSession.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
 
 class SessionConnection implements Connection {
   readonly session: PgConnection
+  private readonly statements: Statements
 
-  constructor(session: PgConnection) {
+  constructor(session: PgConnection, statements: Statements) {
     this.session = session
+    this.statements = statements
   }
 
   private rows(sql: string, params: ReadonlyArray<unknown>, transform: Transform, prepare = true): Rows {
-    const result = this.session.query(sql, params, prepare)
+    const result = this.statements.query(sql, params, prepare)
     return Effect.map(result, transform === undefined ? rowsOf : ({ rows }) => transform(rows))
   }
 
@@ -39,15 +41,15 @@ class SessionConnection implements Connection {
   }
 
   executeRaw(sql: string, params: ReadonlyArray<unknown>) {
-    return this.session.query(sql, params)
+    return this.statements.query(sql, params)
   }
 
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
-    return this.session.queryValues(sql, params)
+    return this.statements.queryValues(sql, params)
   }
 
   executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
-    return this.session.queryValues(sql, params, false)
+    return this.statements.queryValues(sql, params, false)
   }
 
   executeStream(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
@@ -60,11 +62,29 @@ class SessionConnection implements Connection {
 
 const rowsOf = (result: Result): ReadonlyArray<Row> => result.rows
 
-const connectionOf = (session: PgConnection): Connection => new SessionConnection(session)
+const connectionOf = (session: PgConnection): Connection => new SessionConnection(session, session)
+
+/** For one statement. */
+const soleConnectionOf = (session: PgConnection): Connection =>
+  new SessionConnection(session, session instanceof Session ? session.sole : session)
 
 // With its session a transaction is gone, and there is nothing to roll back: what ended it stays a typed error.
 const isTransaction = (connection: Connection): boolean =>
   !(connection instanceof SessionConnection && connection.session instanceof Tracked && connection.session.wire.dead)
+
+/** A session can also die while it is rolled back: the client takes these statements' failures for defects. */
+class TransactionConnection extends SessionConnection {
+  override execute(sql: string, params: ReadonlyArray<unknown>, transform: Transform): Rows {
+    const rows = super.execute(sql, params, transform)
+    return undoes.test(sql)
+      ? Effect.catchIf(rows, () => !isTransaction(this), () => Effect.succeed([]))
+      : rows
+  }
+}
+
+const undoes = /^(?:ROLLBACK|RELEASE)/
+
+const transactionOf = (session: PgConnection): Connection => new TransactionConnection(session, session)
 
 // PostgreSQL answers ROLLBACK to the COMMIT of a failed transaction, which is not an error there.
 const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
@@ -98,7 +118,7 @@ export const makeClient = Effect.fnUntraced(function*(
   const get = Effect.mapError(pool.getExclusive, toSqlError)
   const pinned = Effect.flatMap(get, (session) => session.pin)
   const borrower: Borrower = (f) => {
-    const run = (session: PgConnection) => f(connectionOf(session))
+    const run = (session: PgConnection) => f(soleConnectionOf(session))
     return Effect.catchCause(pool.use(run), (cause) =>
       needsAlone(cause)
         ? Effect.mapError(pool.useExclusive(run), toSqlError)
@@ -107,7 +127,7 @@ export const makeClient = Effect.fnUntraced(function*(
   const client = yield* SqlClient.make({
     acquirer: Effect.map(get, connectionOf),
     borrower,
-    transactionAcquirer: Effect.map(pinned, connectionOf),
+    transactionAcquirer: Effect.map(pinned, transactionOf),
     driver: "pg",
     prepareTransactionControls: true,
     commit,

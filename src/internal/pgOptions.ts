@@ -106,6 +106,7 @@ export interface Parts<R> {
   readonly borrowTimeout: number
   readonly checkAfter: number
   readonly closeTimeout: number
+  readonly resetTimeout: number
 }
 
 /** The parts, or one error that names every wrong option. */
@@ -154,13 +155,14 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
         }))
         return Effect.fail(new PoolError({ pool, reason: new InvalidOptions({ problems: [...problems, ...renamed] }) }))
       },
-      onSuccess: ({ borrowTimeout, checkAfter, closeTimeout, name }) =>
+      onSuccess: ({ borrowTimeout, checkAfter, closeTimeout, name, resetTimeout }) =>
         problems.length > 0
           ? Effect.fail(new PoolError({ pool: name, reason: new InvalidOptions({ problems }) }))
           : Effect.succeed({
             borrowTimeout,
             checkAfter,
             closeTimeout,
+            resetTimeout,
             rest: { ...rest, concurrency, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }
           })
     })

@@ -10,8 +10,8 @@ import { monotonicMillis } from "./background.ts"
 import { type Given, partsOf } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session, type Sharing } from "./pgSession.ts"
-import { connector, Wire } from "./pgWire.ts"
-import { isShared, lose, seal } from "./registered.ts"
+import { connector, noPatience, Wire } from "./pgWire.ts"
+import { behind, isShared, lose, seal } from "./registered.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is
@@ -22,6 +22,13 @@ const glanceAfter = 2
 const maxGrace = 1000
 
 type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
+
+/** What the pool knows of a session. */
+interface Behind {
+  readonly state: {
+    readonly items: { find(session: Session, holder: undefined): { readonly idleSince: number } | undefined }
+  }
+}
 
 /** How to make the pool, and what is then to be told of it. */
 export interface Plan<R> {
@@ -38,7 +45,7 @@ export const plan = Effect.fnUntraced(function*<R>(
   options: Given<R>,
   onLost?: () => void
 ): Effect.fn.Return<Plan<R>, PoolError> {
-  const { borrowTimeout, checkAfter, closeTimeout, rest } = yield* partsOf(options)
+  const { borrowTimeout, checkAfter, closeTimeout, resetTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
   const now = (): number => monotonicMillis(clock)
   const connect = connector(options)
@@ -47,7 +54,9 @@ export const plan = Effect.fnUntraced(function*<R>(
   // Sessions can end before the pool is there: while it is warmed.
   let pool: Sessions | undefined
   const early = new Set<Session>()
-  const run = Effect.runSyncWith(yield* Effect.context())
+  const context = yield* Effect.context()
+  const run = Effect.runSyncWith(context)
+  const fork = Effect.runForkWith(context)
   const doom: Doom = (session, reason) => {
     // Sessions come back only to a pool that is there.
     run(pool!.invalidate(session, reason))
@@ -66,16 +75,27 @@ export const plan = Effect.fnUntraced(function*<R>(
     }
   }
 
+  const patience = (over: () => void): () => void => {
+    const waiting = fork(Effect.andThen(Effect.sleep(resetTimeout), Effect.sync(over)))
+    return () => waiting.interruptUnsafe()
+  }
+
   const acquire = Effect.gen(function*() {
     const wire = new Wire(connect, now)
     // Registered first, so that it runs after the driver's own.
     yield* Effect.addFinalizer(() => wire.close(grace))
     const raw = yield* PgConnection.make({ ...options, stream: wire.open })
-    const session = new Session(raw, options, wire, now(), sharing)
+    yield* Effect.addFinalizer(() => wire.leave)
+    const session = new Session(raw, options, wire, sharing)
     wire.onLost = () => lost(session)
+    // A cancel request that finds nothing to cancel has no answer.
+    wire.patience = (over) => session.ledger.answers ? patience(over) : noPatience(over)
     return session
   })
-  const check = checkOf<R>(options.check, checkAfter, now)
+  // A session that ends while it is checked is in the pool no more, and its check is over.
+  const idleFor = (session: Session): number =>
+    now() - (behind(pool!) as Behind).state.items.find(session, undefined)!.idleSince
+  const check = checkOf<R>(options.check, checkAfter, idleFor)
   const reset = resetOf<R>(options.reset ?? "rollback", doom)
 
   return {
@@ -87,10 +107,7 @@ export const plan = Effect.fnUntraced(function*<R>(
       acquire,
       check: (session) => check(session as Session),
       checkAfter: Math.min(glanceAfter, checkAfter),
-      reset: (session, exit) => {
-        ;(session as Session).provenAt = now()
-        return reset(session as Session, exit)
-      }
+      reset: (session, exit) => reset(session as Session, exit)
     },
     watch: (made) => {
       pool = made

@@ -82,6 +82,7 @@ export const resetOf = <R>(level: Level<R>, doom: Doom) => {
   }
   return (session: Session, exit: AnyExit): Effect.Effect<unknown, unknown, R> | undefined => {
     const { ledger, wire } = session
+    ledger.sole = false
     if (wire.dead) doom(session, "disconnected")
     else if (wire.unconfirmed > 0) doom(session, "cancel unconfirmed")
     else if (ledger.abandoned) return Effect.flatMap(quiet(session), () => work(session, exit) ?? Effect.void)
@@ -106,13 +107,10 @@ const turns = Effect.callback<void>((resume) => {
 export const checkOf = <R>(
   ask: ((connection: PgConnection) => Effect.Effect<unknown, unknown, R>) | undefined,
   checkAfter: number,
-  now: () => number
+  idleFor: (session: Session) => number
 ) =>
 (session: Session): Effect.Effect<unknown, unknown, R> =>
   Effect.flatMap(turns, () => {
-    if (now() - session.provenAt < checkAfter) return Effect.void
-    return Effect.map(ask === undefined ? session.raw.query("") : ask(session), (answer) => {
-      session.provenAt = now()
-      return answer
-    })
+    if (idleFor(session) < checkAfter) return Effect.void
+    return ask === undefined ? session.raw.query("") : ask(session)
   })

@@ -23,16 +23,25 @@ type Connection = PgConnection.PgConnection
 export class Ledger {
   /** Statements, streams, listeners and pins that have not ended. */
   running = 0
+  /** The statements among them. */
+  statements = 0
   /** A transaction may be open. */
   open = false
   /** Something was sent since the last reset. */
   used = false
   /** The server may be at work on a statement for which nobody waits any more. */
   abandoned = false
+  /** Until the reset: a statement was sent that is not counted, for it is over when its lease is. */
+  sole = false
 
   /** The server has nothing of the last borrower's to undo, as far as transactions go. */
   get settled(): boolean {
     return this.running === 0 && !this.open
+  }
+
+  /** The server owes an answer. */
+  get answers(): boolean {
+    return this.statements > 0 || this.sole
   }
 
   readonly begin = (): void => {
@@ -84,7 +93,7 @@ export class Tracked implements Connection {
   /** The driver's own: what is sent through it leaves no trace in the ledger. */
   readonly raw: Connection
   /** Undefined when nobody else can send anything here: no `multiplex`, or pinned. */
-  private readonly sharing: Sharing | undefined
+  protected readonly sharing: Sharing | undefined
 
   constructor(
     raw: Connection,
@@ -109,11 +118,13 @@ export class Tracked implements Connection {
       const run = Effect.suspend(() => {
         if (sharing !== undefined && begins(sql) && sharing.isShared(this)) return Effect.fail(sharedSession())
         ledger.begin()
+        ledger.statements++
         begun = true
         return statement
       })
       return Effect.onExitPrimitive(run, (exit) => {
         if (!begun) return undefined
+        ledger.statements--
         ledger.ended(sql, exit)
         if (sharing !== undefined && Exit.isFailure(exit)) this.failed(sharing, exit.cause)
         return undefined
@@ -122,7 +133,7 @@ export class Tracked implements Connection {
   }
 
   /** Nobody is to come where a statement is left that cannot be cancelled, nor to a session that has just died. */
-  private failed(sharing: Sharing, cause: Cause.Cause<unknown>): void {
+  protected failed(sharing: Sharing, cause: Cause.Cause<unknown>): void {
     if (Cause.hasInterrupts(cause)) this.ledger.abandoned = true
     else if (!this.wire.dead) return
     sharing.seal(this)
@@ -167,19 +178,33 @@ export class Tracked implements Connection {
   })
 }
 
-export class Session extends Tracked {
-  /** When it was last opened, given back or checked. */
-  provenAt: number
+/** What a plain statement of a client needs of a session. */
+export type Statements = Pick<Connection, "query" | "queryValues">
 
-  constructor(
-    raw: Connection,
-    config: PgConnection.Config,
-    wire: Wire,
-    openedAt: number,
-    sharing: Sharing | undefined
-  ) {
+export class Session extends Tracked {
+  /**
+   * For who sends one statement in a lease and no more: that cannot outlive the lease, so
+   * there is nothing to count, and what it leaves behind is known from its text.
+   */
+  readonly sole: Statements = {
+    query: (sql, params, prepare) =>
+      begins(sql) ? this.query(sql, params, prepare) : this.asSole(this.raw.query(sql, params, prepare)),
+    queryValues: (sql, params, prepare) =>
+      begins(sql) ? this.queryValues(sql, params, prepare) : this.asSole(this.raw.queryValues(sql, params, prepare))
+  }
+
+  private asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    const { ledger, sharing } = this
+    ledger.used = ledger.sole = true
+    if (sharing === undefined) return statement
+    return Effect.onExitPrimitive(statement, (exit) => {
+      if (Exit.isFailure(exit)) this.failed(sharing, exit.cause)
+      return undefined
+    })
+  }
+
+  constructor(raw: Connection, config: PgConnection.Config, wire: Wire, sharing: Sharing | undefined) {
     super(raw, config, wire, new Ledger(), sharing)
-    this.provenAt = openedAt
   }
 }
 

@@ -12,6 +12,9 @@ import { toMillis } from "./options.ts"
 // The driver gives a cancel request 5 seconds and then destroys its connection.
 const cancelMillis = 4500
 
+/** Runs something when a cancelled statement has been silent for too long; gives what calls that off. */
+export type Patience = (over: () => void) => () => void
+
 export class Wire {
   /** The session is over: its connection has ended, or will not be used again. */
   lost = false
@@ -21,7 +24,10 @@ export class Wire {
    */
   unconfirmed = 0
   onLost: (() => void) | undefined = undefined
+  patience: Patience = noPatience
   private main: Duplex | undefined = undefined
+  /** All have been told that the connection has ended: a socket is `closed` a turn before. */
+  private told = false
   private readonly sides = new Set<Duplex>()
   private readonly make: () => Duplex
   private readonly now: () => number
@@ -55,7 +61,10 @@ export class Wire {
     }
     socket.once("end", lose)
     socket.once("error", lose)
-    socket.once("close", lose)
+    socket.once("close", () => {
+      this.told = true
+      lose()
+    })
   }
 
   private watchSide(socket: Duplex): void {
@@ -63,6 +72,7 @@ export class Wire {
     let failed = false
     this.sides.add(socket)
     this.unconfirmed++
+    this.awaitAnswer()
     socket.once("error", () => failed = true)
     socket.once("close", () => {
       this.sides.delete(socket)
@@ -70,6 +80,37 @@ export class Wire {
       if (!failed && this.now() - since < cancelMillis) this.unconfirmed--
     })
   }
+
+  /**
+   * Whoever interrupts a statement waits until the server has ended it. Where the server
+   * says nothing at all, the end of the connection is what ends that wait.
+   */
+  private awaitAnswer(): void {
+    const main = this.main!
+    const answered = () => {
+      main.off("data", answered)
+      main.off("close", answered)
+      callOff()
+    }
+    const callOff = this.patience(() => main.destroy())
+    main.once("data", answered)
+    main.once("close", answered)
+  }
+
+  /**
+   * Runs before the driver is to close the session. It hears that the connection has
+   * ended by `close` alone, and told to close before that it would interrupt those who
+   * listen instead of telling them why.
+   */
+  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    const silent = this.lost && !this.told
+    // Also under a borrower, who may have a transaction there.
+    this.lost = true
+    if (!silent) return Effect.void
+    const main = this.main!
+    main.destroy()
+    return closed(main)
+  })
 
   /**
    * Runs after the driver has said goodbye. Waits until the server has hung up,
@@ -82,12 +123,7 @@ export class Wire {
       for (const side of this.sides) side.destroy()
       const { main } = this
       if (main === undefined || main.closed) return Effect.void
-      const closed = Effect.callback<void>((resume) => {
-        const done = () => resume(Effect.void)
-        main.once("close", done)
-        return Effect.sync(() => main.off("close", done))
-      })
-      return Effect.raceFirst(Effect.interruptible(closed), Effect.interruptible(Effect.sleep(grace))).pipe(
+      return Effect.raceFirst(closed(main), Effect.interruptible(Effect.sleep(grace))).pipe(
         Effect.andThen(Effect.sync(() => main.destroy()))
       )
     })
@@ -95,6 +131,16 @@ export class Wire {
 }
 
 const ignore = (): void => {}
+
+/** Nothing is waited for. */
+export const noPatience: Patience = () => ignore
+
+const closed = (socket: Duplex): Effect.Effect<void> =>
+  Effect.interruptible(Effect.callback((resume) => {
+    const done = () => resume(Effect.void)
+    socket.once("close", done)
+    return Effect.sync(() => socket.off("close", done))
+  }))
 
 const defaultKeepAlive = 60_000
 

@@ -12,6 +12,7 @@ import type { Borrower, Holder, Item, Lease, Opening, Refusal } from "./item.ts"
 import type { Outage } from "./outage.ts"
 import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
+import type { Undated } from "./undated.ts"
 import type { Waiters } from "./waiters.ts"
 
 /** What can be set anew while the pool is in use. */
@@ -108,6 +109,8 @@ export interface Shell<A, R> {
   /** Ends what runs within the lease. */
   readonly interrupt: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly empty: () => void
+  /** In a turn of its own. */
+  readonly later: (task: () => void) => void
   readonly emit: (event: PoolEvent) => void
 }
 
@@ -148,8 +151,7 @@ export interface Pooled<A> {
   readonly newest: number
   lent: number
   leases: number
-  /** When a lease last ended. */
-  usedAt: number
+  readonly undated: Undated<A>
   checking: number
   /** How many items there should be, for `min` or ahead of need. */
   readonly wanted: number

@@ -41,10 +41,14 @@ export class Queue<A> {
   private readonly shell: Caller<A>
   /** How many borrowers ever asked for what was not there at once. */
   turns = 0
+  /** Each borrower needs one item, and nothing is opened or asked for besides. */
+  private readonly alike: boolean
 
   constructor(state: Pooled<A>, shell: Caller<A>) {
     this.state = state
     this.shell = shell
+    const { concurrency, targetUtilization } = state.settings
+    this.alike = concurrency === 1 && targetUtilization === 1 && state.budget === undefined
   }
 
   /** A borrower in its order of arrival. */
@@ -65,7 +69,8 @@ export class Queue<A> {
     const bounded = maxWaiters < Infinity
     const before = bounded ? this.unserved : 0
     waiters.push(borrower)
-    state.pump(now)
+    // What is not there for one who came before is not there for it.
+    if (!this.alike || waiters.bare === borrower || waiters.bare === undefined) state.pump(now)
     // An item behind the one that needed a check may need none, and a group comes here first.
     if (!borrower.queued) return borrower
     state.totals.waited++

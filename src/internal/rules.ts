@@ -45,6 +45,8 @@ export interface Rules<in A, out R = unknown> {
   readonly opens: boolean
   /** `atReturn` may speak of an item that is not due. */
   readonly returns: boolean
+  /** Of an item with fewer uses, that is not due, `atReturn` says nothing after a lease that succeeded. */
+  readonly freeUses: number
   /** `atLend` may speak of an item that is not due. */
   readonly lends: boolean
   /** `atSweep` may speak of an item that is not due, without a return in between. */
@@ -88,6 +90,7 @@ class Compiled<A, R> implements Rules<A, R> {
   readonly sweeps: boolean
   readonly checks: boolean
   readonly hastens: boolean
+  readonly freeUses: number
   private readonly root: Node<R>
   private readonly openers: ReadonlyArray<Opener<R>>
   private readonly steps: boolean
@@ -111,6 +114,7 @@ class Compiled<A, R> implements Rules<A, R> {
     this.simple = plan.simple
     this.usesFloor = plan.usesFloor
     this.ageFloor = plan.ageFloor
+    this.freeUses = plan.simple ? plan.usesFloor : plan.returns ? 0 : Infinity
   }
 
   start(subject: Subject<A>): Effect.Effect<void, never, R> | undefined {

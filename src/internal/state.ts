@@ -52,6 +52,7 @@ import { Serving } from "./serving.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 import { newTotals } from "./totals.ts"
+import { Undated } from "./undated.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -86,8 +87,9 @@ export class PoolState<A, R> implements Lends<A> {
   /** Hears, within a step, that there is nothing: no item, none opening or closing, no waiter. */
   onRest: (() => void) | undefined = undefined
   readonly totals: Totals = newTotals()
-  /** When a lease last ended. */
-  usedAt = -Infinity
+  readonly undated: Undated<A>
+  /** Nothing is done when a lease ends but to keep the item. */
+  private readonly plain: boolean
   /** Several may have one item. */
   private readonly shares: boolean
   private ids = 0
@@ -106,6 +108,9 @@ export class PoolState<A, R> implements Lends<A> {
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
+    this.plain = !this.shares && clock === undefined && budget === undefined && !settings.resets && !settings.tends &&
+      settings.targetUtilization === 1
+    this.undated = new Undated(shell)
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
     this.waiters = this.queue.waiters
@@ -170,6 +175,7 @@ export class PoolState<A, R> implements Lends<A> {
     if (lease === undefined) return undefined
     this.grant(lease, 0)
     this.openAhead(lease.since)
+    this.undated.began(lease.since)
     return lease
   }
 
@@ -195,6 +201,7 @@ export class PoolState<A, R> implements Lends<A> {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
       const now = this.shell.now()
+      if (item.undated) this.undated.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
       if (lease !== undefined) return lease
@@ -250,6 +257,7 @@ export class PoolState<A, R> implements Lends<A> {
 
   /** The warmest that needs no check: mostly the warmest of all, if any. */
   private proven(now: number): Item<A> | undefined {
+    this.undated.dateAll()
     let item = this.idle.warmest
     while (item !== undefined && this.unproven(item, now)) item = item.colder
     return item
@@ -312,12 +320,13 @@ export class PoolState<A, R> implements Lends<A> {
     // Its item may have been taken back already.
     if (!lease.active) return
     const { item } = lease
+    if (this.undated.rapid && this.keeps(item, exit)) return this.keep(lease, item)
     const { rules } = this.sweeper
     const now = this.shell.now()
     this.leases--
     lease.over()
     this.clock?.over(lease)
-    item.idleSince = this.usedAt = now
+    item.idleSince = this.undated.usedAt = now
     item.uses++
     item.exit = exit
     this.outage.proved(item.id)
@@ -342,6 +351,29 @@ export class PoolState<A, R> implements Lends<A> {
       this.tend(item, exit)
     } else this.clean(item, exit, pending, true, now)
     if (this.serving.busy) this.pump(now)
+  }
+
+  /** The lease ended well, nobody waits for the item or hears of it, and no rule speaks of it: it stays. */
+  private keeps(item: Item<A>, exit: AnyExit): boolean {
+    const { idle, settings, sweeper: { rules }, waiters } = this
+    return this.plain && Exit.isSuccess(exit) && item.doom === undefined && waiters.size === 0 &&
+      item.uses + 1 < rules.freeUses && (item.slot >= 0 || !rules.timed) && !this.listening && !this.halted &&
+      idle.size + this.lent <= settings.max && idle.size < settings.maxIdle && settings.minIdle === 0 &&
+      !this.opener.sacrifices && (settings.min === 0 || !this.serving.busy)
+  }
+
+  /** What `giveBack` comes to then, less the time. */
+  private keep(lease: Lease<A>, item: Item<A>): void {
+    this.leases--
+    this.lent--
+    lease.over()
+    item.uses++
+    item.exit = Exit.void
+    this.outage.proved(item.id)
+    this.totals.returned++
+    item.status = "idle"
+    this.idle.push(item)
+    this.undated.add(item)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */
@@ -424,8 +456,10 @@ export class PoolState<A, R> implements Lends<A> {
 
   private store(item: Item<A>, now: number): void {
     // A check changes nothing in the order of the idle items.
-    if (item.status === "checking" || item.status === "swept") this.idle.putBack(item)
-    else this.idle.push(item)
+    if (item.status === "checking" || item.status === "swept") {
+      this.undated.dateAll()
+      this.idle.putBack(item)
+    } else this.idle.push(item)
     item.status = "idle"
     this.budget?.idle(item)
     this.sweeper.watch(item, now)
@@ -452,7 +486,8 @@ export class PoolState<A, R> implements Lends<A> {
     const lease = borrower.lease!
     borrower.begun = true
     lease.handed = undefined
-    lease.since = this.shell.now()
+    // From when it was handed to it, unless somebody wants to know more exactly, or there was more to wait for.
+    if (!this.plain || this.listening || borrower.touched || borrower.group > 1) lease.since = this.shell.now()
     this.grant(lease, lease.since - borrower.since)
     return lease
   }

@@ -61,6 +61,7 @@ export class Sweeper<A, R> {
   spoiled(item: Item<A>, now: number): boolean {
     // At the very bound the rules are asked: `schedule` may have set it to now.
     if (!this.rules.lends && now < item.dueAt) return false
+    this.date(item, now)
     const verdict = this.final(item, this.rules.atLend(item, now, this.spare), true, now)
     if (verdict === undefined) {
       if (now > item.dueAt) this.schedule(item, now)
@@ -151,6 +152,7 @@ export class Sweeper<A, R> {
     const examined = this.state.idle.size
     const recycled: Swept["recycled"] = []
     this.each((item) => {
+      this.date(item, now)
       const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
       if (verdict === undefined || this.postpone(item)) return
       this.state.ending.out(item, verdict.reason, now)
@@ -161,6 +163,7 @@ export class Sweeper<A, R> {
   }
 
   private judge(item: Item<A>, now: number): void {
+    this.date(item, now)
     const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
     if (verdict === undefined) this.schedule(item, now)
     else if (!this.postpone(item)) this.state.ending.out(item, verdict.reason, now)
@@ -191,6 +194,11 @@ export class Sweeper<A, R> {
     const { whenRoom } = this
     this.whenRoom = undefined
     whenRoom?.()
+  }
+
+  /** Before a rule is asked of an idle item. */
+  private date(item: Item<A>, now: number): void {
+    if (item.undated) this.state.undated.date(item, now)
   }
 
   private each(look: (item: Item<A>) => void): void {

@@ -1,76 +1,65 @@
-/**
- * What a keyed pool costs beside a plain one, and what 100,000 keys cost beside a few.
- * All of it in one process, rounds interleaved, medians; ratios, for absolute times
- * differ from machine to machine.
- *
- * npm run bench -- --check: fails where a target is missed
- */
-import { Console, Effect } from "effect"
-import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
+/** What a keyed pool costs beside a plain one, and what 100,000 keys cost beside a few. */
+import { Effect } from "effect"
+import { QueuePool, QueuePoolMap } from "effect-queuepool"
+import type { Timed } from "./measure.ts"
+import { acquire, optionsOf, repeat } from "./pools.ts"
 
-const rounds = 15
-const leases = 40_000
 const many = 100_000
+const leases = 20_000
+const changes = 1000
 
-const options = { max: 10, recycle: [RecyclePolicy.idle("10 minutes"), RecyclePolicy.uses(1e9), RecyclePolicy.failed] }
-const item = Effect.acquireRelease(Effect.sync(() => ({})), () => Effect.void)
-const mapOf = (maxTotal: number) => QueuePoolMap.make({ acquire: (_: number) => item, maxTotal, ...options })
+// As much is asked of the items of each key as of those of a plain pool; none are kept for a key that nobody uses.
+const options = { ...optionsOf(10), min: 0, warm: "background" as const }
+const mapOf = (maxTotal: number) => QueuePoolMap.make({ ...options, acquire: (_: number) => acquire, maxTotal })
 
-const repeated = (times: number, lease: (i: number) => Effect.Effect<void, unknown>) =>
-  Effect.gen(function*() {
-    for (let i = 0; i < times; i++) yield* lease(i)
-  })
+const use = () => Effect.void
 
-/** Nanoseconds for each of so many leases, as the median of the rounds. */
-const timed = Effect.fnUntraced(
-  function*(times: number, cases: Record<string, (i: number) => Effect.Effect<void, unknown>>) {
-    const samples = Object.keys(cases).map((): Array<number> => [])
-    for (let round = -3; round < rounds; round++) {
-      for (const [index, lease] of Object.values(cases).entries()) {
-        const start = process.hrtime.bigint()
-        yield* repeated(times, lease)
-        if (round >= 0) samples[index]!.push(Number(process.hrtime.bigint() - start) / times)
-      }
-    }
-    return samples.map((sample) => sample.toSorted((a, b) => a - b)[rounds >> 1]!)
-  }
-)
-
-const row = (what: string, ratio: number, target: number | undefined) =>
-  Console.log(
-    `${what.padEnd(72)} ${ratio.toFixed(2).padStart(6)}${target === undefined ? "" : `  at most ${target.toFixed(2)}`}`
-  )
-
-const main = Effect.gen(function*() {
-  const missed: Array<string> = []
-  const told = Effect.fnUntraced(function*(what: string, ratio: number, target?: number) {
-    yield* row(what, ratio, target)
-    if (target !== undefined && ratio > target) missed.push(what)
-  })
-  const use = () => Effect.void
-  const pool = yield* QueuePool.make({ acquire: item, ...options })
-  const few = yield* mapOf(Infinity)
-  const large = yield* mapOf(Infinity)
-  yield* repeated(many, (key) => large.use(key, use))
-  const [plain, keyed, amongMany] = yield* timed(leases, {
-    plain: () => pool.use(use),
-    keyed: () => few.use(1, use),
-    amongMany: () => large.use(many >> 1, use)
-  })
-  yield* told("use(key), one key, against use of a plain pool", keyed! / plain!, 1.3)
-  yield* told("use(key), one of 100,000 keys, against the only one", amongMany! / keyed!, 1.2)
-
-  // Each lease closes the coldest item of all and opens one of a new key.
-  const small = yield* mapOf(100)
-  const wide = yield* mapOf(many)
-  yield* repeated(many, (key) => wide.use(key, use))
-  let next = many
-  const [turnover, wideTurnover] = yield* timed(2000, {
-    small: () => small.use(next++, use),
-    wide: () => wide.use(next++, use)
-  })
-  yield* told("a new key in the place of the coldest of 100,000, against of 100", wideTurnover! / turnover!, 2)
-  if (missed.length > 0) process.exitCode = process.argv.includes("--check") ? 1 : 0
+/** The map has an item of each of the first keys. */
+const filled = Effect.fnUntraced(function*(maxTotal: number, keys: number) {
+  const map = yield* mapOf(maxTotal)
+  let key = 0
+  yield* repeat(keys, () => map.use(key++, use))
+  return map
 })
 
-await Effect.runPromise(Effect.scoped(main))
+export const keyed: Timed = {
+  rows: [
+    {
+      name: "keyed",
+      work: "use(key), one key",
+      ours: "one key",
+      against: { "use of a plain pool": "plain" },
+      target: 1.3
+    },
+    {
+      name: "keyed-many",
+      work: "use(key), one of 100,000 keys",
+      ours: "many keys",
+      against: { "the only key": "one key" },
+      target: 1.2
+    },
+    {
+      name: "keyed-turnover",
+      work: "a new key in the place of the coldest of 100,000",
+      ours: `turnover ${many}`,
+      against: { "of 100": "turnover 100" },
+      target: 2
+    }
+  ],
+  cases: Effect.gen(function*() {
+    const plain = yield* QueuePool.make(options)
+    const one = yield* mapOf(Infinity)
+    const large = yield* filled(Infinity, many)
+    const few = yield* filled(100, 100)
+    const wide = yield* filled(many, many)
+    let next = many
+    return [
+      { name: "plain", count: leases, run: repeat(leases, () => plain.use(use)) },
+      { name: "one key", count: leases, run: repeat(leases, () => one.use(1, use)) },
+      { name: "many keys", count: leases, run: repeat(leases, () => large.use(many >> 1, use)) },
+      // Each lease closes the coldest item of all and opens one of a new key.
+      { name: "turnover 100", count: changes, run: repeat(changes, () => few.use(next++, use)) },
+      { name: `turnover ${many}`, count: changes, run: repeat(changes, () => wide.use(next++, use)) }
+    ]
+  })
+}

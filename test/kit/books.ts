@@ -2,16 +2,16 @@
 import { assert } from "@effect/vitest"
 import type { PoolError, QueuePool } from "effect-queuepool"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { settle, type Source } from "./items.ts"
+
+export { Watch } from "./cost.ts"
 
 /**
  * The books of a pool at rest agree with those of its source: nobody waits, nothing
@@ -96,26 +96,3 @@ export const ending = <A, E>(exit: Exit.Exit<A, E> | undefined): string => {
 /** The endings of borrowers so far. */
 export const endings = (borrowers: ReadonlyArray<{ readonly fiber: Fiber.Fiber<unknown, unknown> }>) =>
   borrowers.map(({ fiber }) => ending(fiber.pollUnsafe()))
-
-/** Counts the fibers and the timers that live in what it is `around`: the making of a pool, for instance. */
-export class Watch {
-  fibers = 0
-  timers = 0
-  readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.clockWith((clock) => {
-      const sleep = (duration: Duration.Duration) =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => void this.timers++),
-          () => clock.sleep(duration),
-          () => Effect.sync(() => void this.timers--)
-        )
-      const metrics: Metric.FiberRuntimeMetricsService = {
-        recordFiberStart: () => void this.fibers++,
-        recordFiberEnd: () => void this.fibers--
-      }
-      return effect.pipe(
-        Effect.provideService(Clock.Clock, Object.create(clock, { sleep: { value: sleep } }) as Clock.Clock),
-        Effect.provideService(Metric.FiberRuntimeMetrics, metrics)
-      )
-    })
-}

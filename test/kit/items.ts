@@ -2,48 +2,14 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type { Ledger } from "./ledger.ts"
+import { type Outcome, play, Refused } from "./outcome.ts"
 
 export interface Thing {
   readonly id: number
 }
 
-/** How one open or close goes. The default is to succeed at once. */
-export type Outcome =
-  | "ok"
-  | "fail"
-  | "die"
-  /** Never, and interruptible. */
-  | "hang"
-  /** Never, whoever interrupts. */
-  | "stuck"
-  | { readonly slow: number }
-  /** After so many milliseconds, whoever interrupts. */
-  | { readonly late: number }
-
-export class Refused {
-  readonly _tag = "Refused"
-  readonly id: number
-  constructor(id: number) {
-    this.id = id
-  }
-}
-
-const run = (outcome: Outcome, id: number): Effect.Effect<void, Refused> => {
-  switch (outcome) {
-    case "ok":
-      return Effect.void
-    case "fail":
-      return Effect.fail(new Refused(id))
-    case "die":
-      return Effect.die(new Error(`broken ${id}`))
-    case "hang":
-      return Effect.never
-    case "stuck":
-      return Effect.uninterruptible(Effect.never)
-    default:
-      return "slow" in outcome ? Effect.sleep(outcome.slow) : Effect.uninterruptible(Effect.sleep(outcome.late))
-  }
-}
+export { type Outcome, Refused }
 
 export class Source {
   /** Opens begun, also those that failed. */
@@ -60,6 +26,12 @@ export class Source {
   readonly closes: Array<Outcome> = []
   opensOtherwise: Outcome = "ok"
   closesOtherwise: Outcome = "ok"
+  /** Hears of everything, see scripted.ts. */
+  protected readonly ledger: Ledger<Thing> | undefined
+
+  constructor(ledger?: Ledger<Thing>) {
+    this.ledger = ledger
+  }
 
   get live(): number {
     return this.opened.length - this.closed.length
@@ -70,12 +42,13 @@ export class Source {
     this.opening++
     this.peakOpening = Math.max(this.peakOpening, this.opening)
     const outcome = this.opens.shift() ?? this.opensOtherwise
-    const open = run(outcome, id).pipe(
+    const open = play(outcome, id).pipe(
       Effect.onExit(() => Effect.sync(() => void this.opening--)),
       Effect.map(() => {
         const thing = { id }
         this.opened.push(thing)
         this.peakLive = Math.max(this.peakLive, this.live)
+        this.ledger?.opened(thing)
         return thing
       })
     )
@@ -83,9 +56,13 @@ export class Source {
       open,
       (thing, exit) => {
         this.closeExits.push(exit)
+        this.ledger?.closing(thing)
         return Effect.ensuring(
-          Effect.orDie(run(this.closes.shift() ?? this.closesOtherwise, thing.id)),
-          Effect.sync(() => void this.closed.push(thing.id))
+          Effect.orDie(play(this.closes.shift() ?? this.closesOtherwise, thing.id)),
+          Effect.sync(() => {
+            this.closed.push(thing.id)
+            this.ledger?.closed(thing)
+          })
         )
       },
       { interruptible: !(typeof outcome === "object" && "late" in outcome) }

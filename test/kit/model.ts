@@ -1,6 +1,6 @@
 /** Runs a pool through a sequence of commands and holds it to its contract at every step. */
 import { Cause, Effect, Exit, Scope, Stream } from "effect"
-import { QueuePool } from "effect-queuepool"
+import { type PoolEvent, QueuePool } from "effect-queuepool"
 import { Borrowers } from "./modelBorrowers.ts"
 import { Control } from "./modelControl.ts"
 import { detach } from "./modelDetach.ts"
@@ -110,9 +110,10 @@ class Run {
       const swaps = new Swaps(pool, inside, borrowers, plan, world, source, this.control)
       if (this.strict) this.hooks.spoiled = (entry, why) => borrowers.ban((other) => other === entry, why)
       this.made = { pool, inside, borrowers, swaps }
-      world.fork(Stream.runForEach(pool.events, (event) => Effect.sync(() => void this.listener.heard.push(event))))
+      const hear = (event: PoolEvent.PoolEvent) => Effect.sync(() => void this.listener.heard.push(event))
+      if (plan.listens) world.fork(Stream.runForEach(pool.events, hear))
       world.settle()
-      this.listener.know(itemsOf(inside).map((item) => item.id))
+      if (plan.listens) this.listener.know(itemsOf(inside).map((item) => item.id))
       return this.made
     }
     // A warm-up that fails leaves nothing behind.

@@ -66,6 +66,7 @@ export const drawPlan = (seed: number): Plan => {
     maxLease: rng.weighted([[5, Infinity], [1, 30]]),
     monitor: rng.chance(0.2),
     hooks: rng.chance(0.7) ? [] : hooks.filter(() => rng.chance(0.4)),
+    listens: seed % 4 !== 0,
     equal: rng.chance(0.15),
     opens: rng.chance(warm === "eager" ? 0.6 : 0.2) ? Array.from({ length: 1 + rng.int(3) }, () => turnout(rng)) : []
   }

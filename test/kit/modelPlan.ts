@@ -62,6 +62,8 @@ export interface Plan {
   readonly maxLease: number
   readonly monitor: boolean
   readonly hooks: ReadonlyArray<Hook>
+  /** Somebody listens to the events. When nobody does, the pool does some things in another way. */
+  readonly listens: boolean
   /** Items are equal primitives. */
   readonly equal: boolean
   /** The first opens. */

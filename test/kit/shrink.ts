@@ -32,6 +32,7 @@ export const plainest: Omit<Plan, "seed"> = {
   maxLease: Infinity,
   monitor: false,
   hooks: [],
+  listens: true,
   equal: false,
   opens: []
 }

@@ -1,0 +1,183 @@
+/** The parts of the benchmark that measure nothing: what it counts, asks and prints. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { median, missed, quantile, resultOf, type Row, type Samples, timed, weighed } from "./bench/measure.ts"
+import { parse } from "./bench/options.ts"
+import { type Curve, numbers, svgPlot, textPlot } from "./bench/plot.ts"
+import { table } from "./bench/table.ts"
+
+const samples: Samples = new Map([["fast", [1, 2, 9]], ["slow", [4, 4, 10]], ["other", [3, 5, 5]], ["base", [1, 1, 1]]])
+
+const row: Row = { name: "row", work: "work", ours: "fast", against: { slow: "slow" }, target: 0.5 }
+
+describe("medians", () => {
+  it("are the middle, or halfway between the two in the middle, in any order", () => {
+    assert.strictEqual(median([5, 1, 3]), 3)
+    assert.strictEqual(median([4, 1, 3, 2]), 2.5)
+    assert.deepStrictEqual([0, 0.25, 1].map((part) => quantile([10, 30, 20, 40, 50], part)), [10, 20, 50])
+    assert.isNaN(median([]))
+  })
+})
+
+describe("a row", () => {
+  it("is the median of the ratios of each round, not the ratio of the medians", () => {
+    const result = resultOf(row, samples, "ns")
+    assert.deepStrictEqual([result.ours, result.theirs, result.ratio], [2, 4, 0.5])
+    assert.deepStrictEqual(result.spread, [0.375, 0.7])
+    assert.strictEqual(resultOf({ ...row, against: { other: "other" } }, samples, "ns").ratio, 0.4)
+  })
+
+  it("is against the one that is best by its own median", () => {
+    const result = resultOf({ ...row, against: { slow: "slow", other: "other", fast: "fast" } }, samples, "ns")
+    assert.deepStrictEqual([result.against, result.ratio], ["fast", 1])
+    assert.strictEqual(resultOf({ ...row, against: { other: "other", slow: "slow" } }, samples, "ns").against, "slow")
+  })
+
+  it("may be computed of several cases of one round", () => {
+    const result = resultOf(
+      { ...row, ours: (of) => of("fast") - of("base"), against: { itself: (of) => of("slow") - of("base") } },
+      samples,
+      "B"
+    )
+    assert.deepStrictEqual([result.ours, result.theirs, result.ratio, result.unit], [1, 3, 1 / 3, "B"])
+  })
+
+  it("misses its target above it, and when there is no number", () => {
+    const result = resultOf(row, samples, "ns")
+    assert.isFalse(missed(result))
+    assert.isTrue(missed({ ...result, ratio: 0.501 }))
+    assert.isTrue(missed({ ...result, ratio: Number.NaN }))
+    assert.isFalse(missed({ ...result, target: undefined, ratio: 9 }))
+  })
+})
+
+describe("rounds", () => {
+  it.effect("run every case once, in every second round backwards, and count none that warm up", () =>
+    Effect.gen(function*() {
+      const order: Array<string> = []
+      const caseOf = (name: string) => ({
+        name,
+        count: 10,
+        run: Effect.sync(() => order.push(name)),
+        after: name === "b" ? Effect.sync(() => order.push("after")) : undefined
+      })
+      const result = yield* timed([caseOf("a"), caseOf("b")], 2)
+      assert.deepStrictEqual(order.slice(-6).join(" "), "a b after b after a")
+      assert.strictEqual(order.length, 3 * 10)
+      assert.deepStrictEqual(Array.from(result, ([name, values]) => [name, values.length]), [["a", 2], ["b", 2]])
+    }))
+
+  it.effect("of what is weighed leave out the first", () =>
+    Effect.gen(function*() {
+      let bytes = 0
+      const result = yield* weighed(Effect.sync(() => ({ thing: ++bytes })), 2)
+      assert.deepStrictEqual(Array.from(result), [["thing", [2, 3]]])
+    }))
+})
+
+describe("the command line", () => {
+  it("has defaults", () => {
+    assert.deepStrictEqual(parse([], ["use"]), {
+      asked: [],
+      check: false,
+      apart: false,
+      curves: false,
+      long: false,
+      rounds: 31,
+      json: ".tmp/bench.json",
+      svg: undefined
+    })
+  })
+
+  it("takes names several times, and of what can be given once the last", () => {
+    const args = [
+      "--only",
+      "use",
+      "--check",
+      "--only",
+      "get",
+      "--json",
+      "a",
+      "--json",
+      "b",
+      "--rounds",
+      "3",
+      "--svg",
+      "c"
+    ]
+    const { asked, check, json, rounds, svg } = parse(args, ["use", "get"])
+    assert.deepStrictEqual({ asked, check, json, rounds, svg }, {
+      asked: ["use", "get"],
+      check: true,
+      json: "b",
+      rounds: 3,
+      svg: "c"
+    })
+  })
+
+  it("names all that is wrong and lists what is known", () => {
+    const { message } = errorOf(() => parse(["--fast", "--only", "speed", "--rounds", "0", "--json"], ["use", "get"]))
+    for (
+      const part of ["option --fast", "name speed", "--rounds must", "--json needs", "--svg FILE", "names: use, get"]
+    ) assert.include(message, part)
+    assert.include(errorOf(() => parse(["--json", "--check"], [])).message, "--json needs a value")
+  })
+})
+
+describe("the table", () => {
+  it("has a line for each row, and tells which have missed", () => {
+    const result = resultOf(row, samples, "ns")
+    const slow = { ...result, name: "slower", ratio: 2, theirs: 123_456 }
+    const lines = table([result, slow, { ...result, target: undefined }]).split("\n")
+    assert.strictEqual(lines.length, 4)
+    assert.match(lines[1]!, /^row +work +2 ns +4 ns +slow +0\.50 +0\.38 to 0\.70 +0\.50 {2}met$/)
+    assert.match(lines[2]!, /^slower .* 123,456 ns .* 2\.00 .* 0\.50 {2}MISSED$/)
+    assert.match(lines[3]!, /0\.70$/)
+    assert.strictEqual(new Set(lines.slice(0, 3).map((line) => line.search(/work/))).size, 1)
+  })
+})
+
+describe("a curve", () => {
+  const curve: Curve = {
+    name: "curve",
+    title: "A < B",
+    x: { label: "items", values: [1, 10, 100] },
+    y: { label: "nanoseconds", lines: { one: [0, 500, 1000], other: [1000, 500, 300_000] } }
+  }
+
+  it("is plotted as text, with a letter for each line and a star where they meet", () => {
+    const lines = textPlot(curve).split("\n")
+    assert.strictEqual(lines[0], "A < B (nanoseconds)")
+    assert.match(lines[1]!, /^300k \| +b$/)
+    assert.match(lines[15]!, /^ +0 \|\* +\* +a$/)
+    assert.match(lines.at(-2)!, /^ +1 +10 +100 +items$/)
+    assert.match(lines.at(-1)!, /^ +a one, b other$/)
+  })
+
+  it("is told in numbers", () => {
+    const [head, one, other] = numbers(curve).split("\n").map((line) => line.trim().split(/ +/))
+    assert.deepStrictEqual([head, one, other], [["items", "1", "10", "100"], ["one", "0", "500", "1000"], [
+      "other",
+      "1000",
+      "500",
+      "300k"
+    ]])
+  })
+
+  it("is drawn as SVG, its labels apart", () => {
+    const svg = svgPlot({ ...curve, y: { ...curve.y, lines: { one: [1, 1, 1], other: [1, 1, 1] } } })
+    assert.include(svg, "<title>A &lt; B</title>")
+    assert.strictEqual(svg.match(/<polyline /g)?.length, 2)
+    const heights = Array.from(svg.matchAll(/x="568" y="(\d+)"/g), ([, y]) => Number(y))
+    assert.deepStrictEqual(heights.map((y) => y - heights[0]!), [0, 14])
+  })
+})
+
+const errorOf = (f: () => unknown): Error => {
+  try {
+    f()
+  } catch (error) {
+    return error as Error
+  }
+  throw new Error("it did not throw")
+}

@@ -1,0 +1,119 @@
+/** Borrow and return: one borrower, 100 and 10,000 on 10 items. */
+import { Effect, Pool } from "effect"
+import { QueuePool } from "effect-queuepool"
+import type { Case, Timed } from "./measure.ts"
+import {
+  acquire,
+  bare,
+  effectGet,
+  effectUse,
+  floor,
+  genericPool,
+  handOver,
+  type Lender,
+  lightningPool,
+  optionsOf,
+  ourGet,
+  ourUse,
+  tarn,
+  type Work
+} from "./pools.ts"
+
+const size = 10
+
+const caseOf = (lender: Lender, borrowers: number, each: number, work: Work): Case => ({
+  name: `${lender.name} ${borrowers}`,
+  count: borrowers * each,
+  run: lender.lend(borrowers, each, work)
+})
+
+const promisePools = Effect.all([genericPool(size), lightningPool(size), tarn(size)])
+
+const peers = (borrowers: number) =>
+  Object.fromEntries(["generic-pool", "lightning-pool", "tarn"].map((name) => [name, `${name} ${borrowers}`]))
+
+export const uncontended: Timed = {
+  rows: [
+    {
+      name: "use",
+      work: "use, uncontended",
+      ours: "use 1",
+      against: { "effect Pool.use": "effect use 1" },
+      target: 0.8
+    },
+    {
+      name: "get",
+      work: "Effect.scoped(get), uncontended",
+      ours: "get 1",
+      against: { "effect Pool.get": "effect get 1" },
+      target: 0.9
+    },
+    { name: "use-floor", work: "use, uncontended", ours: "use 1", against: { floor: "floor 1" }, target: 1.5 },
+    { name: "use-peers", work: "use, uncontended", ours: "use 1", against: peers(1) }
+  ],
+  cases: Effect.gen(function*() {
+    const ours = yield* QueuePool.make(optionsOf(size))
+    const effects = yield* Pool.make({ acquire, size })
+    const promises = yield* promisePools
+    const lenders = [ourUse(ours), effectUse(effects), floor(size), ourGet(ours), effectGet(effects), ...promises]
+    return lenders.map((lender) => caseOf(lender, 1, 20_000, "nothing"))
+  })
+}
+
+const borrowing = (borrowers: number, each: number) =>
+  Effect.gen(function*() {
+    const ours = yield* QueuePool.make(optionsOf(size))
+    const effects = yield* Pool.make({ acquire, size })
+    const promises = yield* promisePools
+    const lenders = [ourUse(ours), effectUse(effects), bare("bare"), handOver(size), ...promises]
+    return lenders.map((lender) => caseOf(lender, borrowers, each, "yield"))
+  })
+
+const hundred = "100 fibers on 10 items, one yield per lease"
+
+export const contended: Timed = {
+  rows: [
+    {
+      name: "contended",
+      work: hundred,
+      ours: "use 100",
+      against: { "effect Pool.use": "effect use 100" },
+      target: 0.38
+    },
+    { name: "contended-peers", work: hundred, ours: "use 100", against: peers(100), target: 0.9 },
+    { name: "contended-floor", work: hundred, ours: "use 100", against: { "hand-over alone": "hand-over 100" } },
+    { name: "contended-bare", work: hundred, ours: "use 100", against: { "two bare yields": "bare 100" } }
+  ],
+  cases: borrowing(100, 100)
+}
+
+const crowded = "10,000 fibers on 10 items, one yield per lease"
+
+export const crowd: Timed = {
+  rows: [
+    {
+      name: "crowd",
+      work: crowded,
+      ours: "use 10000",
+      against: { "effect Pool.use": "effect use 10000" },
+      target: 0.17
+    },
+    {
+      name: "crowd-self",
+      work: "10,000 fibers on 10 items, less two bare yields",
+      ours: (of) => of("use 10000") - of("bare 10000"),
+      against: { "100 fibers": (of) => of("use 100") - of("bare 100") },
+      target: 1.5
+    },
+    { name: "crowd-peers", work: crowded, ours: "use 10000", against: peers(10_000) },
+    { name: "crowd-floor", work: crowded, ours: "use 10000", against: { "hand-over alone": "hand-over 10000" } },
+    { name: "crowd-bare", work: crowded, ours: "use 10000", against: { "two bare yields": "bare 10000" } }
+  ],
+  cases: Effect.gen(function*() {
+    const ours = yield* QueuePool.make(optionsOf(size))
+    const few = [ourUse(ours), bare("bare")].map((lender) => caseOf(lender, 100, 100, "yield"))
+    return [...few, ...yield* borrowing(10_000, 10)]
+  }),
+  // Each run is long enough to be no chance.
+  rounds: 1 / 3
+}

@@ -1,0 +1,143 @@
+/**
+ * Cases timed side by side: in every round each of them runs once, in every second round in
+ * the opposite order, so that what disturbs one disturbs its neighbours too. What counts is
+ * the ratio of two cases in the same round, and of these ratios the median.
+ */
+import { Effect, type Scope } from "effect"
+
+/** One thing that is timed. */
+export interface Case {
+  readonly name: string
+  /** How many leases, or whatever is counted, one run is. */
+  readonly count: number
+  readonly run: Effect.Effect<unknown, unknown>
+  /** Not timed: puts things back as they were. */
+  readonly after?: Effect.Effect<unknown, unknown> | undefined
+}
+
+/** By the name of a case, what one of it took in each round. */
+export type Samples = ReadonlyMap<string, ReadonlyArray<number>>
+
+// Enough for the optimizing compiler to have seen every case before the first that counts.
+const warmUps = 8
+
+/** Nanoseconds for one of each case, round by round. */
+export const timed = Effect.fnUntraced(function*(cases: ReadonlyArray<Case>, rounds: number) {
+  const samples = new Map(cases.map(({ name }): [string, Array<number>] => [name, []]))
+  for (let round = -warmUps; round < rounds; round++) {
+    for (const one of round % 2 === 0 ? cases : cases.toReversed()) {
+      // Nobody pays for the garbage of another.
+      globalThis.gc?.({ type: "minor" })
+      yield* Effect.yieldNow
+      const start = process.hrtime.bigint()
+      yield* one.run
+      const took = Number(process.hrtime.bigint() - start)
+      if (one.after !== undefined) yield* one.after
+      if (round >= 0) samples.get(one.name)!.push(took / one.count)
+    }
+  }
+  const result: Samples = samples
+  return result
+})
+
+/** The value below which that part of them is, between two by their distance. */
+export const quantile = (values: ReadonlyArray<number>, part: number): number => {
+  const sorted = values.toSorted((a, b) => a - b)
+  const place = (sorted.length - 1) * part
+  const below = sorted[Math.floor(place)] ?? Number.NaN
+  const above = sorted[Math.ceil(place)] ?? Number.NaN
+  return below === above ? below : below + (above - below) * (place - Math.floor(place))
+}
+
+export const median = (values: ReadonlyArray<number>): number => quantile(values, 0.5)
+
+/** What is compared: a case by its name, or what is computed of several within one round. */
+export type Quantity = string | ((of: (name: string) => number) => number)
+
+/** One line of the table. */
+export interface Row {
+  /** For `--only`. */
+  readonly name: string
+  readonly work: string
+  readonly ours: Quantity
+  /** With several, the best of them counts. */
+  readonly against: Readonly<Record<string, Quantity>>
+  /** The ratio may be no more; undefined: it is only told. */
+  readonly target?: number | undefined
+}
+
+/** A row, filled in. */
+export interface Result {
+  readonly name: string
+  readonly work: string
+  readonly unit: "ns" | "B"
+  readonly ours: number
+  readonly against: string
+  readonly theirs: number
+  readonly ratio: number
+  /** The quartiles of the ratio. */
+  readonly spread: readonly [number, number]
+  readonly target: number | undefined
+}
+
+const seriesOf = (quantity: Quantity, samples: Samples): ReadonlyArray<number> => {
+  if (typeof quantity === "string") return samples.get(quantity)!
+  const rounds = samples.values().next().value!.length
+  return Array.from({ length: rounds }, (_, round) => quantity((name) => samples.get(name)![round]!))
+}
+
+/** The median of the ratios of each round, against the one that is best by its own median. */
+export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B"): Result => {
+  const ours = seriesOf(row.ours, samples)
+  const [best, ...others] = Object.entries(row.against).map(([name, quantity]) => {
+    const values = seriesOf(quantity, samples)
+    return { name, values, middle: median(values) }
+  })
+  const { middle, name, values } = others.reduce((one, other) => other.middle < one.middle ? other : one, best!)
+  const ratios = ours.map((value, round) => value / values[round]!)
+  return {
+    name: row.name,
+    work: row.work,
+    unit,
+    ours: median(ours),
+    against: name,
+    theirs: middle,
+    ratio: median(ratios),
+    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    target: row.target
+  }
+}
+
+export const missed = ({ ratio, target }: Result): boolean => target !== undefined && !(ratio <= target)
+
+/** Rows that are measured together. */
+export interface Family {
+  readonly rows: ReadonlyArray<Row>
+}
+
+/** Its cases are timed. */
+export interface Timed extends Family {
+  readonly cases: Effect.Effect<ReadonlyArray<Case>, unknown, Scope.Scope>
+  /** Which part of the rounds is enough. Default: all. */
+  readonly rounds?: number
+}
+
+/** Its cases are weighed: bytes on the heap for one of each. */
+export interface Weighed extends Family {
+  readonly weights: Effect.Effect<Readonly<Record<string, number>>, unknown>
+}
+
+/** As `timed`. The heap is the same whenever it is looked at: a few rounds are enough. */
+export const weighed = Effect.fnUntraced(function*(weights: Weighed["weights"], rounds: number) {
+  const samples = new Map<string, Array<number>>()
+  for (let round = -1; round < rounds; round++) {
+    for (const [name, bytes] of Object.entries(yield* weights)) {
+      const values = samples.get(name) ?? []
+      // What is made once for all, the compiled code among it, is there after the first.
+      if (round >= 0) values.push(bytes)
+      samples.set(name, values)
+    }
+  }
+  const result: Samples = samples
+  return result
+})

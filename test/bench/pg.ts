@@ -1,0 +1,184 @@
+/**
+ * PostgreSQL through our pool, beside the clients that others use: one process, one server,
+ * rounds interleaved, and ratios of what two clients did in the same round.
+ *
+ * npm run bench:pg -- --check            fails where a target is missed
+ * npm run bench:pg -- --quick            fewer rounds
+ * npm run bench:pg -- --only select-1    this part alone; may be given several times
+ * npm run bench:pg -- --concurrency 64   this many at once alone; may be given several times
+ *
+ * Server and clients share the processors: the CPU time of this process for each statement is
+ * steadier than what was done in a second. It counts what the kernel does for the sockets too.
+ * The targets are of the throughput. That of pg.Pool is met where one of ours meets it, without
+ * `multiplex` or with: pg.Pool cannot send a statement behind another.
+ */
+import { Console, Effect, type Scope } from "effect"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { EmbeddedPg } from "../kit/EmbeddedPg.ts"
+import * as Clients from "./pgClients.ts"
+import { type Sample, sample } from "./pgMeter.ts"
+import { parse } from "./pgOptions.ts"
+import {
+  bestMeets,
+  type Comparison,
+  comparisonOf,
+  comparisonTable,
+  type Line,
+  lineOf,
+  lineTable,
+  missed,
+  type Pair
+} from "./pgResults.ts"
+import { Echo } from "./pgSocket.ts"
+import { createTables, type WorkName } from "./pgWork.ts"
+
+/** What is measured together: everything that is compared stands in the same rounds. */
+interface Part {
+  readonly name: string
+  readonly work: WorkName
+  /** Undefined: at each that is asked for. */
+  readonly concurrencies?: ReadonlyArray<number>
+  readonly clients: (url: string) => Effect.Effect<ReadonlyArray<Clients.Client>, unknown, Scope.Scope>
+  readonly pairs: ReadonlyArray<Pair>
+  /** The throughput against pg.Pool. */
+  readonly poolTarget?: number
+}
+
+const multiplex = true
+
+const peers = (url: string) =>
+  Effect.all([
+    Clients.ours("ours", url),
+    Clients.pgClient("PgClient", url),
+    Clients.pgPool(url),
+    Clients.postgresJs(url),
+    Clients.ours("ours, multiplex", url, { multiplex }),
+    Clients.pgClient("PgClient, multiplex", url, { multiplex })
+  ])
+
+const pairs = (target?: number): ReadonlyArray<Pair> => [
+  { client: "ours", against: "PgClient", target },
+  { client: "ours, multiplex", against: "PgClient, multiplex", target },
+  { client: "ours", against: "pg.Pool" },
+  { client: "ours, multiplex", against: "pg.Pool" },
+  { client: "ours", against: "postgres.js" },
+  { client: "ours, multiplex", against: "postgres.js" }
+]
+
+/** What stands below us: the client without a pool, the driver without a client, sockets without a driver. */
+const floors = (url: string) =>
+  Effect.all([
+    Clients.floor("client, no pool", url, false),
+    Clients.driver("driver alone", url, false),
+    Clients.driver("driver alone, multiplex", url, true),
+    Clients.sockets("sockets alone", url)
+  ])
+
+const hygiene = (url: string) =>
+  Effect.all([
+    Clients.ours("rollback", url),
+    Clients.ours("none, no check", url, { reset: "none", checkAfter: "Infinity" }),
+    Clients.ours("discard", url, { reset: "discard" })
+  ])
+
+const hygienePairs: ReadonlyArray<Pair> = [
+  { client: "rollback", against: "none, no check" },
+  { client: "discard", against: "none, no check" }
+]
+
+const stream = () => new Echo()
+
+const parts: ReadonlyArray<Part> = [
+  {
+    name: "select-1",
+    work: "select-1",
+    clients: (url) => Effect.map(Effect.all([peers(url), floors(url)]), (all) => all.flat()),
+    pairs: [
+      ...pairs(1),
+      { client: "ours", against: "client, no pool" },
+      { client: "ours", against: "driver alone" },
+      { client: "ours", against: "sockets alone" }
+    ],
+    poolTarget: 1.3
+  },
+  { name: "ten-rows", work: "ten-rows", clients: peers, pairs: pairs() },
+  { name: "tpc-b", work: "tpc-b", clients: peers, pairs: pairs() },
+  { name: "hygiene", work: "select-1", concurrencies: [1, 64], clients: hygiene, pairs: hygienePairs },
+  { name: "hygiene-tpc-b", work: "tpc-b", concurrencies: [10], clients: hygiene, pairs: hygienePairs },
+  {
+    name: "no-server",
+    work: "select-1",
+    concurrencies: [1, 64],
+    clients: (url) =>
+      Effect.all([
+        Clients.ours("ours", url, { stream }),
+        Clients.pgClient("PgClient", url, { stream }),
+        Clients.ours("ours, multiplex", url, { stream, multiplex }),
+        Clients.pgClient("PgClient, multiplex", url, { stream, multiplex }),
+        Clients.floor("client, no pool", url, false, stream),
+        Clients.driver("driver alone", url, false, stream)
+      ]),
+    pairs: [
+      { client: "ours", against: "PgClient" },
+      { client: "ours, multiplex", against: "PgClient, multiplex" },
+      { client: "ours", against: "client, no pool" }
+    ]
+  }
+]
+
+const options = parse(process.argv.slice(2), parts.map(({ name }) => name))
+const { asked, check, json, millis } = options
+
+// Until the optimizing compiler has seen every client at its work, and all sessions are open.
+const warmUps = { concurrency: 64, millis: 300 }
+
+const measure = Effect.fnUntraced(function*(part: Part, clients: ReadonlyArray<Clients.Client>, concurrency: number) {
+  const rounds = new Map(clients.map(({ name }): [string, Array<Sample>] => [name, []]))
+  for (let round = 0; round < options.rounds; round++) {
+    for (const client of round % 2 === 0 ? clients : clients.toReversed()) {
+      rounds.get(client.name)!.push(yield* sample(client, part.work, concurrency, millis))
+    }
+  }
+  const comparisons = part.pairs.map((pair) => comparisonOf(part.name, concurrency, pair, rounds))
+  return {
+    lines: clients.map(({ name }) => lineOf(part.name, concurrency, name, rounds.get(name)!)),
+    comparisons: part.poolTarget === undefined ? comparisons : bestMeets(comparisons, "pg.Pool", part.poolTarget)
+  }
+})
+
+const run = Effect.fnUntraced(function*(part: Part, url: string) {
+  const clients = yield* part.clients(url)
+  for (const client of clients) yield* sample(client, part.work, warmUps.concurrency, warmUps.millis)
+  const lines: Array<Line> = []
+  const comparisons: Array<Comparison> = []
+  for (const concurrency of options.concurrencies) {
+    if (part.concurrencies?.includes(concurrency) === false) continue
+    const measured = yield* measure(part, clients, concurrency)
+    lines.push(...measured.lines)
+    comparisons.push(...measured.comparisons)
+  }
+  if (lines.length > 0) yield* Console.log(`${lineTable(lines)}\n\n${comparisonTable(comparisons)}\n`)
+  return { lines, comparisons }
+}, Effect.scoped)
+
+const main = Effect.gen(function*() {
+  const { query, url } = yield* EmbeddedPg
+  yield* createTables
+  const [version] = yield* query("select current_setting('server_version') as version")
+  const results = yield* Effect.forEach(
+    parts.filter(({ name }) => asked.length === 0 || asked.includes(name)),
+    (part) => run(part, url)
+  )
+  const lines = results.flatMap((result) => result.lines)
+  const comparisons = results.flatMap((result) => result.comparisons)
+  const machine = { node: process.version, server: version, cpu: Os.cpus()[0]?.model, cores: Os.availableParallelism() }
+  Fs.mkdirSync(Path.dirname(json), { recursive: true })
+  Fs.writeFileSync(json, JSON.stringify({ machine, rounds: options.rounds, millis, lines, comparisons }, undefined, 2))
+  const misses = comparisons.filter(missed)
+  if (misses.length > 0) yield* Console.log(`missed:\n${comparisonTable(misses)}`)
+  if (check && misses.length > 0) process.exitCode = 1
+}).pipe(Effect.provide(EmbeddedPg.layer({ maxConnections: 150 })))
+
+await Effect.runPromise(main)

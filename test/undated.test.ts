@@ -1,0 +1,263 @@
+/** Where leases follow one another fast, their ends do not read the clock: what came back is idle from then on all the same. */
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, Exit, Fiber, Option, Scope } from "effect"
+import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { Undated } from "../src/internal/undated.ts"
+import { borrow, elapse } from "./kit/books.ts"
+import { settle, Source, type Thing } from "./kit/items.ts"
+import { record } from "./kit/observe.ts"
+
+const idle = RecyclePolicy.idle("1 second")
+
+/** A pool with one item, in the midst of many leases. */
+const inARush = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
+  const source = new Source()
+  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 2, recycle: idle, ...options })
+  const rush = Effect.replicateEffect(pool.use(() => Effect.void), 3, { discard: true })
+  yield* rush
+  return { pool, source, long: Effect.andThen(rush, pool.use(() => Effect.sleep("1 minute"))) }
+})
+
+/** Something else in the same step as the end of a long lease. */
+const inTheSameTurn = Effect.fnUntraced(function*<A, E>(
+  long: Effect.Effect<unknown, unknown>,
+  then: Effect.Effect<A, E>,
+  millis = 60_000
+) {
+  const both = yield* Effect.forkChild(Effect.andThen(long, then))
+  yield* elapse(millis)
+  return yield* Fiber.join(both)
+})
+
+describe("what comes back in a rush", () => {
+  it.effect("goes when it has been idle for as long as the rule says, and not sooner", () =>
+    Effect.gen(function*() {
+      const { long, pool, source } = yield* inARush()
+      yield* inTheSameTurn(long, Effect.void)
+      yield* elapse(1000)
+      assert.strictEqual(source.live, 1)
+      yield* elapse(1)
+      assert.deepStrictEqual([source.live, (yield* pool.stats).recycled], [0, { idle: 1 }])
+    }))
+
+  it.effect("is not idle in the same turn: for a sweep, a borrower, or a check", () =>
+    Effect.gen(function*() {
+      for (const checkAfter of [Infinity, 500]) {
+        let checks = 0
+        const check = () => Effect.sync(() => void checks++)
+        const { long, pool, source } = yield* inARush(checkAfter === Infinity ? {} : { check, checkAfter, recycle: [] })
+        const { examined, recycled } = yield* inTheSameTurn(long, pool.sweep)
+        assert.deepStrictEqual([examined, recycled], [1, []])
+        yield* inTheSameTurn(long, pool.use(() => Effect.void))
+        const available = pool.useIfAvailable(({ id }) => Effect.succeed(id))
+        assert.isTrue((yield* inTheSameTurn(long, available))._tag === "Some")
+        assert.deepStrictEqual([source.opened.length, checks], [1, 0])
+      }
+    }))
+
+  for (const held of [999, 1000, 1001, 1002]) {
+    it.effect(`is idle from then on, if the rule would have spoken at that moment, after a lease of ${held} ms`, () =>
+      Effect.gen(function*() {
+        const { pool, source } = yield* inARush()
+        yield* inTheSameTurn(pool.use(() => Effect.sleep(held)), pool.use(() => Effect.void), held)
+        assert.strictEqual(source.live, 1)
+        yield* elapse(990)
+        assert.strictEqual(source.live, 1)
+        yield* elapse(20)
+        assert.strictEqual(source.live, 0)
+      }))
+  }
+
+  it.effect("needs no check, though the one that is next does", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const check = () => Effect.die("nobody should ask")
+      const options = { max: 2, order: "fifo", check, checkAfter: 500 } as const
+      const pool = yield* QueuePool.make({ acquire: source.acquire, ...options })
+      const both = [yield* borrow(pool), yield* borrow(pool)]
+      for (const { letGo } of both) yield* letGo
+      for (let i = 0; i < 4; i++) yield* pool.use(() => Effect.void)
+      const available = pool.useIfAvailable(({ id }) => Effect.succeed(id))
+      const found = yield* inTheSameTurn(pool.use(() => Effect.sleep("1 minute")), available)
+      assert.deepStrictEqual(found, Option.some(1))
+    }))
+
+  it.effect("keeps its place when one that a sweep has looked at comes back at the same moment", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        max: 2,
+        recycle: RecyclePolicy.check(() => Effect.as(Effect.sleep("59999 millis"), false))
+      })
+      const [first, second] = [yield* borrow(pool), yield* borrow(pool)]
+      yield* first.letGo
+      yield* elapse(1)
+      // In a rush, and the last that is borrowed is the first one.
+      for (let i = 0; i < 3; i++) yield* pool.use(() => Effect.void)
+      const long = yield* Effect.forkChild(pool.use(() => Effect.sleep("1 minute")))
+      yield* settle
+      yield* elapse(1)
+      yield* second.letGo
+      const sweep = yield* Effect.forkChild(pool.sweep)
+      yield* elapse("1 minute")
+      yield* Fiber.join(long)
+      yield* Fiber.join(sweep)
+      assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), 1)
+    }))
+
+  it.effect("counts as used: every lease, and none twice", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* inARush({ recycle: [idle, RecyclePolicy.uses(5)] })
+      const { borrowed, idle: free, returned, used } = yield* pool.stats
+      assert.deepStrictEqual({ borrowed, returned, free, used }, { borrowed: 3, returned: 3, free: 1, used: 0 })
+      yield* pool.use(() => Effect.void)
+      assert.deepStrictEqual((yield* pool.stats).recycled, {})
+      yield* pool.use(() => Effect.void)
+      assert.deepStrictEqual((yield* pool.stats).recycled, { uses: 1 })
+    }))
+
+  for (
+    const [what, options] of Object.entries<Partial<QueuePool.Options<Thing, unknown>>>({
+      "a rule speaks of its uses": { recycle: RecyclePolicy.uses(4) },
+      "a predicate does": { recycle: ({ uses }) => uses === 4 },
+      "it is reset": { reset: () => Effect.fail("reset") },
+      "no item may be idle": { maxIdle: 0 },
+      "it is shared": { concurrency: 2, recycle: RecyclePolicy.uses(4) }
+    })
+  ) {
+    it.effect(`does not stay when ${what}`, () =>
+      Effect.gen(function*() {
+        const { pool, source } = yield* inARush(options)
+        yield* pool.use(() => Effect.void)
+        yield* settle
+        assert.isAbove(source.closed.length, 0)
+      }))
+  }
+
+  it.effect("does not stay after a lease that failed, when it was invalidated, nor where there are too many", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush({ recycle: RecyclePolicy.failed, maxIdle: 1 })
+      yield* Effect.exit(pool.use(() => Effect.fail("broken")))
+      yield* settle
+      assert.deepStrictEqual(source.closed, [1])
+      yield* pool.use((item) => pool.invalidate(item))
+      yield* settle
+      assert.deepStrictEqual(source.closed, [1, 2])
+      yield* pool.use(() => pool.use(() => Effect.void))
+      yield* settle
+      assert.deepStrictEqual((yield* pool.stats).recycled, { failed: 1, invalidated: 1, surplus: 1 })
+    }))
+
+  it.effect("does not stay when there are too many since max was made smaller", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush()
+      yield* pool.use(() => pool.use(() => Effect.void))
+      yield* pool.use(() => pool.use(() => pool.resize({ max: 1 })))
+      yield* settle
+      assert.deepStrictEqual([source.live, (yield* pool.stats).recycled], [1, { resized: 1 }])
+    }))
+
+  it.effect("makes room for a swap", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush({ max: 1 })
+      const swap = yield* pool.use(() => Effect.tap(Effect.forkChild(pool.swap(source.acquire)), () => settle))
+      yield* settle
+      assert.isTrue(Exit.isSuccess(swap.pollUnsafe()!))
+    }))
+
+  it.effect("has nothing left of the exit before", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush()
+      yield* Effect.exit(pool.use(() => Effect.fail("mine")))
+      yield* pool.use(() => Effect.void)
+      yield* pool.clear
+      yield* settle
+      assert.deepStrictEqual(source.closeExits, [Exit.void])
+    }))
+
+  it.effect("goes to one who waits, and is refilled to min", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush({ max: 1 })
+      const waiter = yield* pool.use(() =>
+        Effect.tap(Effect.forkChild(pool.use(Effect.succeed)), () => Effect.yieldNow)
+      )
+      assert.strictEqual((yield* Fiber.join(waiter)).id, 1)
+      yield* pool.use(() => Effect.andThen(pool.resize({ min: 1 }), pool.clear))
+      yield* settle
+      assert.deepStrictEqual([source.live, source.opened.length], [1, 2])
+    }))
+
+  it.effect("is told of, when somebody listens", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* inARush()
+      const events = yield* record(pool)
+      yield* pool.use(() => Effect.void)
+      yield* settle
+      assert.deepStrictEqual(events.map(({ _tag }) => _tag), ["Borrowed", "Returned"])
+    }))
+
+  it.effect("stays where it is when the pool is closed in the same turn", () =>
+    Effect.gen(function*() {
+      const scope = Scope.makeUnsafe()
+      const source = new Source()
+      const pool = yield* Scope.provide(QueuePool.make({ acquire: source.acquire, max: 1, recycle: idle }), scope)
+      for (let i = 0; i < 3; i++) yield* pool.use(() => Effect.void)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(source.live, 0)
+    }))
+})
+
+describe("reading the clock", () => {
+  it.effect("happens once for each of many leases in a row, and twice for those that come alone", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let reads = 0
+      let nanos = 0n
+      const counting = Object.create(clock, {
+        monotonicTimeNanosUnsafe: {
+          value: () => {
+            reads++
+            return nanos
+          }
+        }
+      }) as Clock.Clock
+      const pool = yield* Effect.provideService(
+        QueuePool.make({ acquire: Effect.succeed("item"), max: 1, recycle: [idle, RecyclePolicy.failed] }),
+        Clock.Clock,
+        counting
+      )
+      yield* pool.use(() => Effect.void)
+      yield* settle
+      for (const [gap, expected] of [[0n, 100], [1_000_000n, 200]] as const) {
+        yield* pool.use(() => Effect.void)
+        yield* settle
+        reads = 0
+        for (let i = 0; i < 100; i++) {
+          nanos += gap
+          yield* pool.use(() => Effect.void)
+        }
+        assert.strictEqual(reads, expected)
+      }
+    }))
+
+  it("the last use is known, also when it has not been dated yet", () => {
+    let now = 5
+    const later: Array<() => void> = []
+    const undated = new Undated({ now: () => now, later: (task) => void later.push(task) })
+    undated.usedAt = 1
+    assert.strictEqual(undated.usedAt, 1)
+    const item = { undated: false, toBeDated: false, idleSince: 0 } as never as Parameters<typeof undated.add>[0]
+    undated.add(item)
+    undated.add(item)
+    now = 7
+    assert.deepStrictEqual([undated.usedAt, item.idleSince, later.length], [7, 7, 1])
+    // Nothing is left to do in its turn.
+    now = 9
+    later[0]!()
+    assert.deepStrictEqual([undated.usedAt, item.idleSince], [7, 7])
+    undated.add(item)
+    later[1]!()
+    assert.deepStrictEqual([item.undated, item.idleSince], [false, 9])
+  })
+})
