@@ -122,6 +122,7 @@ import * as Client from "@effect/sql-pg/PgClient"
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
@@ -269,6 +270,58 @@ const makePool = Effect.fnUntraced(function*<R>(options: Options<R>) {
   watch(pool)
   return pool
 })
+
+/**
+ * Opens sessions in another way from now on: with another password, user, host, or
+ * whatever else the driver can be told. What is not given stays as it was. Of `url` and
+ * the settings beside it, each is what `PgClient.layer` makes of it.
+ *
+ * **Details**
+ *
+ * One session is opened first, and only when that works do the old ones go, each at a
+ * moment of its own within `over` (default: `retireOver`), or when it comes back after
+ * it. Fails with the `SqlError` of that one, and the pool goes on as before; with
+ * `BorrowTimeout` when there was no room for it; with `InvalidOptions` for settings that
+ * are not a session's. Interruption gives it up. `swap` of the pool itself refuses
+ * sessions that the pool has not opened itself.
+ *
+ * **Example** (Rotating a password)
+ *
+ * ```ts postgres
+ * import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+ * import { Effect, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const pool = yield* PgQueuePool.make({ url: Redacted.make(process.env["DATABASE_URL"]!) })
+ *   yield* PgQueuePool.swap(pool, { password: Redacted.make("next"), applicationName: "next" }, { over: 0 })
+ *   return yield* pool.use((session) => session.query("show application_name"))
+ * })
+ *
+ * const { rows } = await Effect.runPromise(Effect.scoped(program))
+ * rows // => [{ application_name: "next" }]
+ * ```
+ *
+ * @category combinators
+ * @since 1.0.0
+ */
+export const swap: {
+  (
+    config: Partial<Client.PgClientConfig>,
+    options?: { readonly over?: Duration.Input | undefined }
+  ): (pool: QueuePool.QueuePool<PgConnection, SqlError>) => Effect.Effect<void, SqlError | PoolError>
+  (
+    pool: QueuePool.QueuePool<PgConnection, SqlError>,
+    config: Partial<Client.PgClientConfig>,
+    options?: { readonly over?: Duration.Input | undefined }
+  ): Effect.Effect<void, SqlError | PoolError>
+} = dual(
+  ([pool]: IArguments) => QueuePool.isQueuePool(pool),
+  (
+    pool: QueuePool.QueuePool<PgConnection, SqlError>,
+    config: Partial<Client.PgClientConfig>,
+    options?: { readonly over?: Duration.Input | undefined }
+  ) => internalPool.swap(pool, config, options?.over)
+)
 
 /**
  * Makes a `PgClient`, which is a `SqlClient`, that borrows from a pool.

@@ -160,30 +160,31 @@ describe("the options of a map", () => {
       assert.deepStrictEqual(yield* map.keys, [])
     }))
 
-  it.effect("a lease that is watched tells where it was borrowed, of the map and of a key", () =>
-    logged((lines) =>
-      Effect.gen(function*() {
-        const warned = { leaseWarning: 100 }
-        const other = yield* make({ forKey: (key) => key === "watched" ? warned : undefined })
-        yield* use(other.map, "b")
-        yield* use(other.map, "watched")
-        for (const { map } of [yield* make(warned), other]) {
-          const lease = function leaseOfMine() {
-            return map.get("watched")
+  for (const warned of [{ leaseWarning: 100 }, { maxLease: 100 }]) {
+    it.effect(`a lease that has ${Object.keys(warned)[0]} tells where it was borrowed, of the map and of a key`, () =>
+      logged((lines) =>
+        Effect.gen(function*() {
+          const other = yield* make({ forKey: (key) => key === "watched" ? warned : undefined })
+          yield* use(other.map, "b")
+          yield* use(other.map, "watched")
+          for (const { map } of [yield* make(warned), other]) {
+            const lease = function leaseOfMine() {
+              return map.get("watched")
+            }
+            const used = function useOfMine() {
+              return map.use("watched", () => Effect.sleep(150))
+            }
+            yield* Effect.forkChild(Effect.scoped(Effect.andThen(lease(), Effect.sleep(150))))
+            yield* Effect.forkChild(used())
+            yield* elapse(150)
+            const told = lines.join("\n")
+            assert.match(told, /WARN.*map\[watched\].*\n *at leaseOfMine .*QueuePoolMap\.options/i)
+            assert.match(told, /WARN.*map\[watched\].*\n *at useOfMine .*QueuePoolMap\.options/i)
+            ;(lines as Array<string>).length = 0
           }
-          const used = function useOfMine() {
-            return map.use("watched", () => Effect.sleep(150))
-          }
-          yield* Effect.forkChild(Effect.scoped(Effect.andThen(lease(), Effect.sleep(150))))
-          yield* Effect.forkChild(used())
-          yield* elapse(150)
-          const told = lines.join("\n")
-          assert.match(told, /WARN.*map\[watched\].*\n *at leaseOfMine .*QueuePoolMap\.options/i)
-          assert.match(told, /WARN.*map\[watched\].*\n *at useOfMine .*QueuePoolMap\.options/i)
-          ;(lines as Array<string>).length = 0
-        }
-      })
-    ))
+        })
+      ))
+  }
 
   it.effect("every way to borrow tells where", () =>
     logged((lines) =>

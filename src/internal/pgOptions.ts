@@ -75,6 +75,11 @@ const driverNames: ReadonlySet<string> = new Set([
   "maxMessageSize"
 ])
 
+/** What a session is opened with. */
+export const sessionSettings: ReadonlyArray<string> = Array.from(driverNames).filter((name) =>
+  !name.startsWith("multiplex")
+)
+
 /** sql-pg's names for what our pool has under others. */
 const synonyms = { maxConnections: "max", minConnections: "min" } as const
 /** What `QueuePool` has and this pool has not: it is the driver's to say. */

@@ -1,13 +1,15 @@
 // How a session is opened, and how the pool hears of its end.
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
-import type { PoolError } from "../PoolError.ts"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
+import { InvalidOptions, PoolError } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
-import { type Given, partsOf } from "./pgOptions.ts"
+import { type Given, partsOf, sessionSettings } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session, type Sharing } from "./pgSession.ts"
 import { connector, noPatience, Wire } from "./pgWire.ts"
@@ -22,6 +24,39 @@ const glanceAfter = 2
 const maxGrace = 1000
 
 type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
+
+type Config = PgClient.PgClientConfig
+
+/** What a swap is given: other settings of the driver, and the time that the old sessions take to go. */
+interface Changes {
+  readonly config: Partial<Config>
+  readonly over?: Duration.Input | undefined
+}
+
+type Swap = (changes: Changes) => Effect.Effect<void, SqlError | PoolError>
+
+/** How each pool opens sessions in another way. */
+const reopened = new WeakMap<object, Swap>()
+
+export const swap = (pool: Sessions, config: Partial<Config>, over: Duration.Input | undefined): ReturnType<Swap> =>
+  Effect.suspend(() => {
+    const swapped = reopened.get(pool)
+    const known = sessionSettings.join(", ")
+    const problems = swapped === undefined
+      ? [{ option: "pool", value: pool, allowed: "a pool that PgQueuePool has made" }]
+      : Object.entries(config)
+        .filter(([name]) => !sessionSettings.includes(name))
+        .map(([option, value]) => ({ option, value, allowed: `one of the options ${known}` }))
+    return problems.length > 0
+      ? Effect.fail(new PoolError({ pool: "PgQueuePool", reason: new InvalidOptions({ problems }) }))
+      : swapped!(over === undefined ? { config } : { config, over })
+  })
+
+/** The pool knows nothing of what such a session does, and could not tell when it has died. */
+const foreign = Effect.suspend(() => {
+  const message = "A session that the pool has not opened itself: swap with PgQueuePool.swap"
+  return Effect.fail(new SqlError({ reason: new UnknownError({ cause: new Error(message), message }) }))
+})
 
 /** What the pool knows of a session. */
 interface Behind {
@@ -48,7 +83,6 @@ export const plan = Effect.fnUntraced(function*<R>(
   const { borrowTimeout, checkAfter, closeTimeout, resetTimeout, rest } = yield* partsOf(options)
   const clock = yield* Clock.Clock
   const now = (): number => monotonicMillis(clock)
-  const connect = connector(options)
   const grace = Math.min(maxGrace, closeTimeout / 2)
 
   // Sessions can end before the pool is there: while it is warmed.
@@ -80,18 +114,21 @@ export const plan = Effect.fnUntraced(function*<R>(
     return () => waiting.interruptUnsafe()
   }
 
-  const acquire = Effect.gen(function*() {
-    const wire = new Wire(connect, now)
+  const opened = Effect.fnUntraced(function*(config: Config) {
+    const wire = new Wire(connector(config), now)
     // Registered first, so that it runs after the driver's own.
     yield* Effect.addFinalizer(() => wire.close(grace))
-    const raw = yield* PgConnection.make({ ...options, stream: wire.open })
+    const raw = yield* PgConnection.make({ ...config, stream: wire.open })
     yield* Effect.addFinalizer(() => wire.leave)
-    const session = new Session(raw, options, wire, sharing)
+    const session = new Session(raw, config, wire, sharing)
     wire.onLost = () => lost(session)
     // A cancel request that finds nothing to cancel has no answer.
     wire.patience = (over) => session.ledger.answers ? patience(over) : noPatience(over)
     return session
   })
+  const acquire = opened(options)
+  const onAcquire = (session: PgConnection.PgConnection) =>
+    session instanceof Session ? rest.onAcquire?.(session) ?? Effect.void : foreign
   // A session that ends while it is checked is in the pool no more, and its check is over.
   const idleFor = (session: Session): number =>
     now() - (behind(pool!) as Behind).state.items.find(session, undefined)!.idleSince
@@ -105,12 +142,14 @@ export const plan = Effect.fnUntraced(function*<R>(
     settings: {
       ...rest,
       acquire,
+      onAcquire,
       check: (session) => check(session as Session),
       checkAfter: Math.min(glanceAfter, checkAfter),
       reset: (session, exit) => reset(session as Session, exit)
     },
     watch: (made) => {
       pool = made
+      reopened.set(made, (changes) => made.swap(opened({ ...options, ...changes.config }), changes))
       for (const session of early) lost(session)
       early.clear()
     }

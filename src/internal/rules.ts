@@ -1,8 +1,8 @@
 // Compiles a policy for the state machine, and keeps what its rules need to know of
 // each item: deadlines that were drawn, copies of Schedules.
 //
-// The common policy, of idle, age, uses and exits without `not`, costs a few
-// compares at a return: the tree is asked only when one of these holds.
+// The common policy, of idle, age, uses, exits and predicates without `not`, costs a few
+// compares at a return, and its predicates: the tree is asked only when one of these holds.
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -59,6 +59,8 @@ export interface Rules<in A, out R = unknown> {
   start(subject: Subject<A>): Effect.Effect<void, never, R> | undefined
   /** `spare`: the pool is at `min` or below, and idle rules are silent. */
   atLend(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined
+  /** The same, of an item that is not due: at its last return nothing was said. */
+  notDue(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined
   /** `uses` and `exit` tell of this lease already. An Effect, when the step of a Schedule is one. */
   atReturn(subject: Subject<A>, now: number): Asked<R>
   atSweep(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined
@@ -94,7 +96,10 @@ class Compiled<A, R> implements Rules<A, R> {
   private readonly root: Node<R>
   private readonly openers: ReadonlyArray<Opener<R>>
   private readonly steps: boolean
+  private readonly undrawn: ReadonlyArray<number>
+  private readonly unmade: ReadonlyArray<Stepper<R>>
   private readonly simple: boolean
+  private readonly predicates: ReadonlyArray<Predicate>
   private readonly usesFloor: number
   private readonly ageFloor: number
 
@@ -111,16 +116,20 @@ class Compiled<A, R> implements Rules<A, R> {
     this.hastens = plan.conjunctions && plan.timed && plan.returns
     this.openers = plan.openers
     this.steps = plan.steppers > 0
-    this.simple = plan.simple
+    this.undrawn = Array.from({ length: plan.deadlines }, () => Infinity)
+    this.unmade = Array.from({ length: plan.steppers }, () => notMade)
+    this.simple = plan.simple && (plan.predicates.length === 0 || !plan.conjunctions)
+    this.predicates = plan.predicates
     this.usesFloor = plan.usesFloor
     this.ageFloor = plan.ageFloor
-    this.freeUses = plan.simple ? plan.usesFloor : plan.returns ? 0 : Infinity
+    this.freeUses = this.predicates.length === 0 && this.simple ? plan.usesFloor : plan.returns ? 0 : Infinity
   }
 
   start(subject: Subject<A>): Effect.Effect<void, never, R> | undefined {
     if (!this.opens) return undefined
     return Effect.suspend(() => {
-      const memo: Memo<R> = { deadlines: [], steppers: [], failure: undefined }
+      // No larger than they need to be: every item has them.
+      const memo: Memo<R> = { deadlines: this.undrawn.slice(), steppers: this.unmade.slice(), failure: undefined }
       subject.memo = memo
       return Effect.forEach(this.openers, (open) => open(subject, memo), { discard: true })
     })
@@ -134,13 +143,19 @@ class Compiled<A, R> implements Rules<A, R> {
     if (
       this.simple && subject.uses < this.usesFloor && now <= subject.openedAt + this.ageFloor &&
       (subject.exit === undefined || subject.exit._tag === "Success")
-    ) return undefined
+    ) return firstThatHolds(this.predicates, subject, now, "return")
     const pending = this.steps ? step(subject, memoOf<R>(subject), now) : undefined
     if (pending === undefined) return this.verdict(subject, now, false, "return")
     // Of a shared item other leases may end before the steps do: what counts is how this one has.
     const { exit } = subject
     const returned: Subject<A> = Object.assign(Object.create(subject) as Subject<A>, { exit })
     return Effect.map(pending, () => this.verdict(returned, now, false, "return"))
+  }
+
+  notDue(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined {
+    return this.simple
+      ? firstThatHolds(this.predicates, subject, now, "lend")
+      : this.verdict(subject, now, spare, "lend")
   }
 
   atSweep(subject: Subject<A>, now: number, spare: boolean): Verdict | undefined {
@@ -170,6 +185,34 @@ class Compiled<A, R> implements Rules<A, R> {
   }
 }
 
+/** A predicate of the user's that nothing but `any` stands above. */
+interface Predicate {
+  readonly holds: (usage: RecyclePolicy.Usage<never>) => boolean
+  readonly project: Project
+  readonly verdict: Verdict
+}
+
+/** The first that holds, where no other rule has anything to say. */
+const firstThatHolds = (
+  predicates: ReadonlyArray<Predicate>,
+  subject: Subject<unknown>,
+  now: number,
+  moment: Moment
+): Verdict | undefined => {
+  let usage: RecyclePolicy.Usage<never> | undefined
+  for (let i = 0; i < predicates.length; i++) {
+    const { holds, project, verdict } = predicates[i]!
+    try {
+      // Most ask of the item itself.
+      if (usage === undefined || project !== predicates[i - 1]!.project) usage = usageOf(subject, now, moment, project)
+      if (holds(usage)) return verdict
+    } catch (error) {
+      return ruleFailed(Cause.die(error))
+    }
+  }
+  return undefined
+}
+
 // ---- what is kept for an item
 
 /** What the rules keep for one item. */
@@ -185,6 +228,9 @@ interface Stepper<R> {
   readonly step: (subject: Subject<unknown>, now: number, moment: Moment) => Effect.Effect<unknown, unknown, R>
   done: boolean
 }
+
+/** In the place of one until it is there. */
+const notMade = { done: true } as unknown as Stepper<never>
 
 type Opener<R> = (subject: Subject<unknown>, memo: Memo<R>) => Effect.Effect<void, never, R>
 
@@ -235,6 +281,7 @@ class Plan<R> {
   lends = false
   readonly checks: Array<{ readonly predicate: unknown; readonly project: Project }> = []
   readonly openers: Array<Opener<R>> = []
+  readonly predicates: Array<Predicate> = []
   deadlines = 0
   steppers = 0
   conjunctions = false
@@ -321,7 +368,7 @@ class Plan<R> {
         this.idles = true
         this.returns = true
         this.lends = true
-        this.simple = false
+        this.predicates.push({ holds: rule.predicate, project, verdict })
         return when(rule.predicate, project, negated, verdict)
       case "Check": {
         const { predicate } = rule

@@ -60,9 +60,12 @@ export class Sweeper<A, R> {
   /** True when a rule spoke against an idle item at lend: it is recycled. */
   spoiled(item: Item<A>, now: number): boolean {
     // At the very bound the rules are asked: `schedule` may have set it to now.
-    if (!this.rules.lends && now < item.dueAt) return false
+    const due = now >= item.dueAt
+    if (!this.rules.lends && !due) return false
     this.date(item, now)
-    const verdict = this.final(item, this.rules.atLend(item, now, this.spare), true, now)
+    const { spare } = this
+    const spoken = due ? this.rules.atLend(item, now, spare) : this.rules.notDue(item, now, spare)
+    const verdict = this.final(item, spoken, true, now)
     if (verdict === undefined) {
       if (now > item.dueAt) this.schedule(item, now)
       return false
@@ -73,8 +76,10 @@ export class Sweeper<A, R> {
 
   /** Why an item may not go from one lease to the next. */
   objection(item: Item<A>, now: number): string | undefined {
-    if (!this.rules.lends && now <= item.dueAt) return undefined
-    return this.final(item, this.rules.atLend(item, now, true), true, now)?.reason
+    const due = now > item.dueAt
+    if (!this.rules.lends && !due) return undefined
+    const spoken = due ? this.rules.atLend(item, now, true) : this.rules.notDue(item, now, true)
+    return this.final(item, spoken, true, now)?.reason
   }
 
   /**
@@ -147,10 +152,17 @@ export class Sweeper<A, R> {
     return due.top === undefined ? Infinity : due.top.dueAt
   }
 
+  /** No rule may speak of any item, for their times are known and none has come: a sweep need not look at each. */
+  private nothingDue(now: number): boolean {
+    const { due: { top }, postponed, rules } = this
+    return !rules.sweeps && (top === undefined || now <= top.dueAt) && (postponed === undefined || postponed.size === 0)
+  }
+
   /** One pass over all idle items, the coldest first. */
   sweep(now: number): Swept {
     const examined = this.state.idle.size
     const recycled: Swept["recycled"] = []
+    if (this.nothingDue(now)) return { examined, recycled }
     this.each((item) => {
       this.date(item, now)
       const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)

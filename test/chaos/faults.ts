@@ -134,9 +134,9 @@ const suspend = ({ pool }: World) =>
   })
 
 /** The new way is the old one; it may fail, as another fault may go on. */
-const swap = ({ pool, reopen }: World) =>
+const swap = ({ swap }: World) =>
   Effect.gen(function*() {
-    const exit = yield* Effect.exit(Effect.timeout(pool.swap(reopen, { over: 500 }), "4 seconds"))
+    const exit = yield* Effect.exit(Effect.timeout(swap, "4 seconds"))
     return `swap ${exit._tag}`
   })
 

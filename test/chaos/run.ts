@@ -5,7 +5,6 @@ import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient } from "effect/sql"
 import * as Bank from "../../examples/demo/bank.ts"
-import { plan } from "../../src/internal/pgPool.ts"
 import { EmbeddedPg } from "../kit/EmbeddedPg.ts"
 import * as TcpProxy from "../kit/TcpProxy.ts"
 import type { Args } from "./args.ts"
@@ -52,8 +51,6 @@ const makeWorld = Effect.fnUntraced(function*(notes: Notes, setting: Setting, sc
   const config = { url: urlOf(pg), stream: () => sockets.connect(proxy.host, proxy.port), prepare: setting.prepare }
   const options = { ...optionsOf(setting), ...config }
   const made = yield* Scope.provide(PgQueuePool.make(options), scope)
-  const again = yield* plan(options)
-  again.watch(made)
   const pool = borrows.of(made)
   const client = yield* PgQueuePool.makeClient(pool, config)
   const world: World = {
@@ -65,7 +62,7 @@ const makeWorld = Effect.fnUntraced(function*(notes: Notes, setting: Setting, sc
     sockets,
     borrows,
     pool,
-    reopen: again.acquire,
+    swap: PgQueuePool.swap(made, {}, { over: 500 }),
     client,
     committed: new Set(),
     unknown: new Set()

@@ -1,6 +1,7 @@
 /** What the parts of a run share. */
-import type { PgClient, PgConnection } from "@effect/sql-pg"
-import type { Effect, Scope } from "effect"
+import type { PgClient } from "@effect/sql-pg"
+import type { Effect } from "effect"
+import type { PoolError } from "effect-queuepool"
 import type { SqlError } from "effect/sql/SqlError"
 import type { EmbeddedPg } from "../kit/EmbeddedPg.ts"
 import type { Sessions } from "../kit/sessions.ts"
@@ -21,8 +22,8 @@ export interface World {
   readonly borrows: Borrows
   /** Its borrows are timed. */
   readonly pool: Sessions
-  /** Another way to open the pool's sessions. */
-  readonly reopen: Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
+  /** Has the pool open its sessions anew. */
+  readonly swap: Effect.Effect<void, SqlError | PoolError.PoolError>
   /** Borrows from the pool too. */
   readonly client: PgClient.PgClient
   /** Transactions that the program knows to have been committed. */
