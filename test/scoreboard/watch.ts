@@ -44,13 +44,18 @@ export const leaseOf = (ending: Option.Option<Ending<Lease>>): Lease | undefined
 
 class NoItem extends Data.TaggedError("NoItem")<{ readonly message: string }> {}
 
+/** Ours takes an item back when nobody is left who could return it: a program that forgets a lease still has it. */
+const kept = new Set<Lease>()
+
 /** A lease that is to be had within so many milliseconds: a program that has not got it shows nothing. */
 export const borrowed = (pool: Subject, millis = 5000): Effect.Effect<Lease, unknown> =>
   Effect.flatMap(within(millis, pool.borrow), (ending) => {
     const lease = leaseOf(ending)
-    return lease === undefined
-      ? Effect.fail(new NoItem({ message: `no item to begin with: ${told(ending)}` }))
-      : Effect.succeed(lease)
+    if (lease === undefined) {
+      return Effect.fail(new NoItem({ message: `no item to begin with: ${told(ending)}` }))
+    }
+    kept.add(lease)
+    return Effect.succeed(lease)
   })
 
 /** So many leases, asked for at once. */
