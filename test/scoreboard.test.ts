@@ -62,8 +62,8 @@ describe("the scoreboard", () => {
     assert.deepStrictEqual(text.split("\n").map((line) => line.replaceAll(/ +/g, " ").replaceAll(/-+/g, "-")), [
       "| | effect-queuepool | generic-pool |",
       "| - | - | - |",
-      "| V5 an old session makes room before the next | 🟢 a figure | – (1) |",
-      "| V13 senseless options are refused | 🔴 a figure | 🔴 a figure (2) |"
+      "| V5 an old session makes room before the next | yes: a figure | – (1) |",
+      "| V13 senseless options are refused | **no:** a figure | **no:** a figure (2) |"
     ])
     assert.strictEqual(new Set(text.split("\n").map(({ length }) => length)).size, 1)
     assert.lengthOf(notesOf(rows, columns), 2)

@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { behind } from "../src/internal/registered.ts"
+import type { PoolState } from "../src/internal/state.ts"
 import { Undated } from "../src/internal/undated.ts"
 import { borrow, elapse } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
@@ -67,6 +69,29 @@ describe("what comes back in a rush", () => {
         assert.strictEqual(source.live, 0)
       }))
   }
+
+  it.effect("is idle from then on also for what looks at it in the same step", () =>
+    Effect.gen(function*() {
+      for (const look of ["sweep", "sweepDue", "spoiled"] as const) {
+        const { pool, source } = yield* inARush()
+        yield* pool.use(() => pool.use(() => Effect.void))
+        yield* settle
+        yield* elapse(900)
+        yield* Effect.replicateEffect(pool.use(() => Effect.void), 3)
+        const { state } = behind(pool) as { readonly state: PoolState<Thing, never> }
+        const item = state.idle.warmest!
+        assert.deepStrictEqual([state.idle.size, item.undated], [2, true])
+        const { sweeper } = state
+        const later = item.idleSince + 1500
+        if (look === "spoiled") assert.isFalse(sweeper.spoiled(item, later))
+        else sweeper[look](later)
+        assert.strictEqual(item.idleSince, later)
+        yield* settle
+        assert.deepStrictEqual(source.closed.includes(item.id), false)
+        assert.strictEqual(source.closed.length, look === "spoiled" ? 0 : 1)
+        yield* pool.clear
+      }
+    }))
 
   it.effect("needs no check, though the one that is next does", () =>
     Effect.gen(function*() {

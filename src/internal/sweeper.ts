@@ -152,10 +152,13 @@ export class Sweeper<A, R> {
     return due.top === undefined ? Infinity : due.top.dueAt
   }
 
-  /** No rule may speak of any item, for their times are known and none has come: a sweep need not look at each. */
+  /**
+   * No rule may speak of any item, for their times are known and none has come: a sweep need
+   * not look at each. What was postponed waits for a release, and not for a sweep.
+   */
   private nothingDue(now: number): boolean {
-    const { due: { top }, postponed, rules } = this
-    return !rules.sweeps && (top === undefined || now <= top.dueAt) && (postponed === undefined || postponed.size === 0)
+    const { due: { top }, rules } = this
+    return !rules.sweeps && (top === undefined || now <= top.dueAt)
   }
 
   /** One pass over all idle items, the coldest first. */

@@ -67,7 +67,7 @@ const main = Effect.fnUntraced(function*(options: Options) {
     const criteria = rows.map(({ criterion, id }) => `- ${id}: ${criterion}.`)
     const setups = columns.map((contender) => `- ${contender.title} ${versionOf(contender)}: ${contender.setup}.`)
     yield* print(
-      ["", ...notes, "", "Green means:", "", ...criteria, "", "Set up with:", "", ...setups, ""].join("\n")
+      ["", ...notes, "", "Yes means:", "", ...criteria, "", "Set up with:", "", ...setups, ""].join("\n")
     )
     yield* print(`${cells.length} programs in ${seconds(performance.now() - from)}`)
   }

@@ -3,10 +3,9 @@ import type { Contender, Program, Verdict } from "./model.ts"
 
 export type Cell = Verdict | "absent"
 
-const mark = ({ figure, green }: Verdict) => `${green ? "🟢" : "🔴"} ${figure}`
+const mark = ({ figure, green }: Verdict) => `${green ? "yes:" : "**no:**"} ${figure}`
 
 const padded = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
-  // The two marks are two columns wide and two code units long.
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   const line = (row: ReadonlyArray<string>) => `| ${row.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`
   return [line(rows[0]!), `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...rows.slice(1).map(line)]
