@@ -273,8 +273,8 @@ const makePool = Effect.fnUntraced(function*<R>(options: Options<R>) {
 
 /**
  * Opens sessions in another way from now on: with another password, user, host, or
- * whatever else the driver can be told. What is not given stays as it was. Of `url` and
- * the settings beside it, each is what `PgClient.layer` makes of it.
+ * whatever else a session can be told. What is not given stays as the last swap that worked
+ * has left it. Of `url` and the settings beside it, each is what `PgClient.layer` makes of it.
  *
  * **Details**
  *

@@ -451,12 +451,13 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
         }
       }))
 
-    it.effect("an interrupted statement keeps its session", () =>
+    it.effect("an interrupted statement keeps its session, also past the time that the server had to answer", () =>
       Effect.gen(function*() {
         yield* tlsOn()
-        const pool = yield* makePool({ host: "localhost", ssl, max: 1 })
+        const pool = yield* makePool({ host: "localhost", ssl, max: 1, resetTimeout: "500 millis" })
         const pid = yield* askPool(pool, "select pg_backend_pid()")
         yield* Effect.timeoutOption(askPool(pool, "select pg_sleep(10)"), 50)
+        yield* askPool(pool, "select pg_sleep(0.8)")
         assert.strictEqual(yield* askPool(pool, "select pg_backend_pid()"), pid)
       }))
 

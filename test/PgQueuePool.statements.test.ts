@@ -37,6 +37,19 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
       assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
     }))
 
+  it.effect("that undoes something else than the client's own transaction is told that its session is dead", () =>
+    Effect.gen(function*() {
+      const { pool, sql } = yield* makeClient({ max: 1 })
+      yield* Effect.scoped(Effect.gen(function*() {
+        const connection = yield* sql.reserve
+        yield* Effect.exit(connection.execute("select pg_terminate_backend(pg_backend_pid())", [], undefined))
+        yield* untilStats(pool, ({ recycled }) => recycled["disconnected"] === 1)
+        for (const text of ["ROLLBACK PREPARED 'one'", "RELEASE SAVEPOINT one", "ROLLBACK TO SAVEPOINT one"]) {
+          assert.strictEqual((yield* Effect.flip(connection.execute(text, [], undefined)))._tag, "SqlError", text)
+        }
+      }))
+    }))
+
   it.effect("V18: is over with its lease: a cancel request after it has no answer, and costs nothing", () =>
     Effect.gen(function*() {
       const { pool, sql } = yield* makeClient({ resetTimeout: "50 millis", reset: "none" })

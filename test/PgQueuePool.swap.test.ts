@@ -21,10 +21,9 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
       assert.strictEqual(yield* Fiber.join(held), "old")
       assert.deepStrictEqual(yield* askPool(pool, nameOf), "new")
       assert.strictEqual(yield* askPool(pool, "select current_database()"), database)
-      // What was set by one swap, the next one does not know.
       yield* pool.pipe(PgQueuePool.swap({ startupParameters: { work_mem: "7MB" } }, { over: 0 }))
       assert.deepStrictEqual(yield* askPool(pool, "show work_mem"), "7MB")
-      assert.strictEqual(yield* askPool(pool, nameOf), "old")
+      assert.strictEqual(yield* askPool(pool, nameOf), "new")
       // They are looked after as ever.
       yield* pool.use((session) => session.query("begin"))
       const pid = yield* askPool(pool, "select pg_backend_pid()")
@@ -45,14 +44,16 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
   it.effect("refuses what is no setting of a session, and pools of others", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ max: 1 })
-      const wrong = yield* Effect.flip(PgQueuePool.swap(pool, { max: 3, multiplex: true, port: 1 } as never))
+      const wrong = yield* Effect.flip(
+        PgQueuePool.swap(pool, { max: 3, multiplex: true, transformJson: true, port: 1 } as never)
+      )
       const other = yield* QueuePool.make({ acquire: Effect.succeed("item") })
       const foreign = yield* Effect.flip(PgQueuePool.swap(other as never, { port: 1 }))
       assert.deepStrictEqual(
         [wrong, foreign].map((error) =>
           ((error as PoolError.PoolError).reason as PoolError.InvalidOptions).problems.map(({ option }) => option)
         ),
-        [["max", "multiplex"], ["pool"]]
+        [["max", "multiplex", "transformJson"], ["pool"]]
       )
     }))
 

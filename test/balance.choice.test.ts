@@ -410,8 +410,11 @@ it("faults count as leases, fade, and are bounded", () => {
 it("who lends again owes nothing any more", () => {
   const endpoint = new Endpoint("a", "a", 0, 1, { decay: 1000, slowStart: 0 })
   endpoint.fault(0)
-  endpoint.absolve()
-  assert.strictEqual(endpoint.loadAt(0), 0)
+  endpoint.fault(5)
+  endpoint.absolve(4)
+  assert.isAbove(endpoint.loadAt(5), 10)
+  endpoint.absolve(5)
+  assert.strictEqual(endpoint.loadAt(5), 0)
 })
 
 it("a latency without end is none", () => {

@@ -414,6 +414,20 @@ describe("faults of leases", () => {
       }))
   }
 
+  it.effect("are not made good by a lease that began before them", () =>
+    Effect.gen(function*() {
+      const lender = yield* endpoints(["a"])
+      const balanced = yield* Balanced.make(lender, { endpoints: ["a"], fault: Exit.isFailure })
+      const holder = yield* hold(balanced)
+      yield* elapse(1)
+      yield* Effect.exit(balanced.use(() => Effect.fail("ill")))
+      yield* holder.letGo
+      assert.deepStrictEqual(yield* penalties(balanced), { a: 10 })
+      yield* where(balanced)
+      assert.deepStrictEqual(yield* penalties(balanced), { a: 0 })
+      yield* atRest(lender, balanced)
+    }))
+
   it.effect("those that the predicate says", () =>
     Effect.gen(function*() {
       const lender = yield* endpoints(["a", "b"])

@@ -337,6 +337,34 @@ describe("a server that says that it is full", () => {
       yield* unused(closes)
     }))
 
+  it.effect("is asked as soon as a permit is there to find out: a pool that waits for another budget keeps none", () =>
+    Effect.gen(function*() {
+      const other = yield* Capacity.make({ permits: 1 })
+      const server = new Server(1)
+      const learnt = Capacity.fromRefusal(isFull, { name: "learnt" })
+      const [a, b, both] = yield* Effect.forEach(
+        [learnt, learnt, Capacity.all([other, learnt])],
+        (capacity) => pooled(server, capacity)
+      )
+      const elsewhere = yield* QueuePool.make({ acquire: Effect.succeed("item"), capacity: other })
+      const scope = yield* Scope.make()
+      yield* Scope.provide(elsewhere.get, scope)
+      const holder = yield* borrow(a!)
+      const refused = yield* borrow(a!)
+      yield* Fiber.interrupt(refused.fiber)
+      server.room = 10
+      const waiter = yield* borrow(both!)
+      const next = yield* borrow(b!)
+      yield* elapse(200)
+      assert.deepStrictEqual([next.item, waiter.item, server.asked], [3, undefined, [0, 0, 100]])
+      yield* Scope.close(scope, Exit.void)
+      yield* elsewhere.clear
+      yield* elapse(5000)
+      assert.strictEqual(ending(waiter.fiber.pollUnsafe()), "waits")
+      assert.isDefined(waiter.item)
+      for (const { letGo } of [holder, next, waiter]) yield* letGo
+    }))
+
   it.effect("is one limit among others: what is learnt of one is not learnt of another", () =>
     Effect.gen(function*() {
       const total = yield* Capacity.make({ permits: 5 })
@@ -346,7 +374,7 @@ describe("a server that says that it is full", () => {
       const pool = yield* pooled(server, Capacity.all([total, learnt, other]))
       const all = yield* several(4, pool)
       const stats = yield* Capacity.all([total, learnt, other]).stats
-      assert.deepStrictEqual(stats.map(({ permits, used }) => [permits, used]), [[5, 2], [2, 2], [Infinity, 3]])
+      assert.deepStrictEqual(stats.map(({ permits, used }) => [permits, used]), [[5, 3], [2, 2], [Infinity, 3]])
       server.room = 3
       yield* elapse(300)
       assert.strictEqual(server.open, 3)

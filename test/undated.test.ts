@@ -1,11 +1,11 @@
 /** Where leases follow one another fast, their ends do not read the clock: what came back is idle from then on all the same. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
 import { Undated } from "../src/internal/undated.ts"
-import { borrow, elapse } from "./kit/books.ts"
+import { borrow, elapse, several } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
 
@@ -129,6 +129,90 @@ describe("what comes back in a rush", () => {
       yield* Fiber.join(long)
       yield* Fiber.join(sweep)
       assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), 1)
+    }))
+
+  for (const how of ["clear", "swap"] as const) {
+    for (const held of [1, 120_000]) {
+      it.effect(`goes within the time that a ${how} gave it, when it comes back ${held} ms after that`, () =>
+        Effect.gen(function*() {
+          const { pool, source } = yield* inARush({ recycle: RecyclePolicy.uses(1000) })
+          const lease = yield* Effect.forkChild(pool.use(() => Effect.sleep(held)))
+          yield* settle
+          yield* how === "clear"
+            ? pool.clearWith({ over: "1 minute" })
+            : pool.swap(source.acquire, { over: "1 minute" })
+          yield* elapse(held)
+          yield* Fiber.join(lease)
+          yield* elapse("1 minute")
+          assert.deepStrictEqual(source.closed, [1])
+        }))
+    }
+  }
+
+  it.effect("is not taken for idle by a sweep that asks one item after the other", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const gates = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      let asked = 0
+      let lend: Effect.Effect<unknown, unknown> = Effect.void
+      // Two are asked at once. When the first has spoken, the next is one that has just come back.
+      const check = RecyclePolicy.check((_: Thing) => {
+        const which = asked++
+        const gate = which < 2 ? Deferred.await(gates[which]!) : Effect.void
+        return Effect.as(which === 0 ? Effect.andThen(gate, Effect.exit(lend)) : gate, true)
+      })
+      const pool = yield* QueuePool.make<Thing, unknown, Scope.Scope>({
+        acquire: source.acquire,
+        max: 4,
+        recycle: RecyclePolicy.any([RecyclePolicy.age("1 hour"), RecyclePolicy.all([idle, check])])
+      })
+      const used: Array<number> = []
+      lend = pool.use((one) => pool.use((two) => Effect.sync(() => used.push(one.id, two.id))))
+      const all = yield* several(4, pool)
+      for (const { letGo } of all.toReversed()) yield* letGo
+      yield* elapse(5000)
+      const sweep = yield* Effect.forkChild(pool.sweep)
+      yield* settle
+      for (const gate of gates) {
+        yield* Deferred.succeed(gate, undefined)
+        yield* settle
+      }
+      const { recycled } = yield* Fiber.join(sweep)
+      assert.deepStrictEqual(used.toSorted(), [1, 2])
+      assert.deepStrictEqual(recycled.map(({ item }) => item).toSorted(), [3, 4])
+    }))
+
+  it.effect("needs no check when who waits is served on resuming", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const check = () => Effect.die("nobody should ask")
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 3, checkAfter: "1 second", check })
+      yield* pool.use(() => pool.use(() => Effect.void))
+      const long = pool.use(() => pool.use(() => Effect.sleep("1 minute")))
+      yield* inTheSameTurn(
+        long,
+        Effect.gen(function*() {
+          yield* pool.suspend
+          const waiter = yield* Effect.forkChild(pool.use(() => Effect.void), { startImmediately: true })
+          yield* pool.resume
+          yield* Fiber.join(waiter)
+        })
+      )
+      assert.strictEqual(source.live, 2)
+    }))
+
+  it.effect("that was never lent is looked at by a sweep, if a rule speaks of that", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        min: 1,
+        max: 1,
+        recycle: RecyclePolicy.not(RecyclePolicy.failed)
+      })
+      yield* settle
+      const { recycled } = yield* pool.sweep
+      assert.deepStrictEqual(recycled.map(({ item }) => item), [1])
     }))
 
   it.effect("counts as used: every lease, and none twice", () =>

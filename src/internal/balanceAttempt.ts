@@ -143,7 +143,7 @@ export class Attempt<K> {
   }
 
   private succeeded(): void {
-    this.endpoint.absolve()
+    this.endpoint.absolve(this.since)
     this.tell(success)
   }
 

@@ -86,9 +86,9 @@ export class Endpoint<K> {
     this.fined = now
   }
 
-  /** It lends again: what was before says nothing any more. */
-  absolve(): void {
-    this.fines = 0
+  /** It lends again, to one who asked then: what was before says nothing any more. */
+  absolve(asked: number): void {
+    if (asked >= this.fined) this.fines = 0
   }
 
   /** Undefined as long as none was measured. It fades, so that a slow endpoint is tried again. */

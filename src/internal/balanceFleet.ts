@@ -124,7 +124,7 @@ export class Fleet<K> {
     if (!endpoint.ejected) return
     endpoint.era++
     endpoint.until = undefined
-    endpoint.absolve()
+    endpoint.absolve(now)
     endpoint.warmUp(now)
     this.settle()
   }

@@ -24,8 +24,7 @@ export class Budget<A> {
   constructor(permits: ReadonlyArray<Permits>, member: Member) {
     this.member = member
     this.learnt = permits.filter((each) => each instanceof LearntPermits)
-    // The one made last is that which the fewest pools share: it is kept while the others are waited for.
-    this.seats = permits.toSorted((one, other) => other.id - one.id).map((each) => new Seat(each, member))
+    this.seats = permits.toSorted(inOrder).map((each) => new Seat(each, member))
     for (const seat of this.seats) seat.all = this.seats
   }
 
@@ -169,6 +168,11 @@ export class Budget<A> {
     for (const permits of this.learnt) permits.opened()
   }
 }
+
+// The one made last is that which the fewest pools share: it is kept while the others are
+// waited for. Where a permit is to find out whether there is room, it is used at once.
+const inOrder = (one: Permits, other: Permits): number =>
+  Number(one instanceof LearntPermits) - Number(other instanceof LearntPermits) || other.id - one.id
 
 // Milliseconds. What takes longer to close is not counted on.
 const closePatience = 1000

@@ -82,7 +82,8 @@ class TransactionConnection extends SessionConnection {
   }
 }
 
-const undoes = /^(?:ROLLBACK|RELEASE)/
+// As the client writes them, and nothing that a program could send.
+const undoes = /^(?:ROLLBACK$|(?:ROLLBACK TO|RELEASE) SAVEPOINT effect_sql_\d+$)/
 
 const transactionOf = (session: PgConnection): Connection => new TransactionConnection(session, session)
 

@@ -75,10 +75,18 @@ const driverNames: ReadonlySet<string> = new Set([
   "maxMessageSize"
 ])
 
+/** What is the client's, not a session's. */
+const clientNames: ReadonlySet<string> = new Set([
+  "spanAttributes",
+  "transformResultNames",
+  "transformQueryNames",
+  "transformJson",
+  "multiplex",
+  "multiplexConcurrency"
+])
+
 /** What a session is opened with. */
-export const sessionSettings: ReadonlyArray<string> = Array.from(driverNames).filter((name) =>
-  !name.startsWith("multiplex")
-)
+export const sessionSettings: ReadonlyArray<string> = Array.from(driverNames).filter((name) => !clientNames.has(name))
 
 /** sql-pg's names for what our pool has under others. */
 const synonyms = { maxConnections: "max", minConnections: "min" } as const

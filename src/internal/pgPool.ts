@@ -123,7 +123,11 @@ export const plan = Effect.fnUntraced(function*<R>(
     const session = new Session(raw, config, wire, sharing)
     wire.onLost = () => lost(session)
     // A cancel request that finds nothing to cancel has no answer.
-    wire.patience = (over) => session.ledger.answers ? patience(over) : noPatience(over)
+    wire.patience = (over, answered) => {
+      if (!session.ledger.answers) return noPatience(over, answered)
+      session.ledger.whenAnswered(answered)
+      return patience(over)
+    }
     return session
   })
   const acquire = opened(options)
@@ -149,7 +153,12 @@ export const plan = Effect.fnUntraced(function*<R>(
     },
     watch: (made) => {
       pool = made
-      reopened.set(made, (changes) => made.swap(opened({ ...options, ...changes.config }), changes))
+      let last: Config = options
+      reopened.set(made, ({ config, ...over }) =>
+        Effect.suspend(() => {
+          const next = { ...last, ...config }
+          return Effect.tap(made.swap(opened(next), over), () => Effect.sync(() => void (last = next)))
+        }))
       for (const session of early) lost(session)
       early.clear()
     }

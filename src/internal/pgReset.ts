@@ -83,6 +83,7 @@ export const resetOf = <R>(level: Level<R>, doom: Doom) => {
   return (session: Session, exit: AnyExit): Effect.Effect<unknown, unknown, R> | undefined => {
     const { ledger, wire } = session
     ledger.sole = false
+    ledger.answered()
     if (wire.dead) doom(session, "disconnected")
     else if (wire.unconfirmed > 0) doom(session, "cancel unconfirmed")
     else if (ledger.abandoned) return Effect.flatMap(quiet(session), () => work(session, exit) ?? Effect.void)

@@ -44,6 +44,18 @@ export class Ledger {
     return this.statements > 0 || this.sole
   }
 
+  private readonly waiting: Array<() => void> = []
+
+  /** Hears when what was sent is answered. */
+  whenAnswered(heard: () => void): void {
+    this.waiting.push(heard)
+  }
+
+  /** A statement has ended, and on a session with a cancel request it was the only one. */
+  answered(): void {
+    if (this.waiting.length > 0) { for (const heard of this.waiting.splice(0)) heard() }
+  }
+
   readonly begin = (): void => {
     this.running++
     this.used = true
@@ -125,6 +137,7 @@ export class Tracked implements Connection {
       return Effect.onExitPrimitive(run, (exit) => {
         if (!begun) return undefined
         ledger.statements--
+        ledger.answered()
         ledger.ended(sql, exit)
         if (sharing !== undefined && Exit.isFailure(exit)) this.failed(sharing, exit.cause)
         return undefined
@@ -195,7 +208,9 @@ export class Session extends Tracked {
 
   private asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     const { ledger, sharing } = this
-    ledger.used = ledger.sole = true
+    ledger.used = true
+    // A statement among those of others is not cancelled.
+    ledger.sole = sharing === undefined
     if (sharing === undefined) return statement
     return Effect.onExitPrimitive(statement, (exit) => {
       if (Exit.isFailure(exit)) this.failed(sharing, exit.cause)

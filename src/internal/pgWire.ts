@@ -12,8 +12,11 @@ import { toMillis } from "./options.ts"
 // The driver gives a cancel request 5 seconds and then destroys its connection.
 const cancelMillis = 4500
 
-/** Runs something when a cancelled statement has been silent for too long; gives what calls that off. */
-export type Patience = (over: () => void) => () => void
+/**
+ * Runs `over` when a cancelled statement has had no answer for too long, and `answered` when
+ * it has one. Gives what calls that off.
+ */
+export type Patience = (over: () => void, answered: () => void) => () => void
 
 export class Wire {
   /** The session is over: its connection has ended, or will not be used again. */
@@ -87,13 +90,12 @@ export class Wire {
    */
   private awaitAnswer(): void {
     const main = this.main!
+    // What comes over the connection meanwhile may be something else, and with TLS the driver reads it elsewhere.
     const answered = () => {
-      main.off("data", answered)
       main.off("close", answered)
       callOff()
     }
-    const callOff = this.patience(() => main.destroy())
-    main.once("data", answered)
+    const callOff = this.patience(() => main.destroy(), answered)
     main.once("close", answered)
   }
 

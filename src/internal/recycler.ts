@@ -176,6 +176,8 @@ export class Recycler<A, R> {
     let running = 0
     const startNext = (): void => {
       state.sweeper.whenRoom = undefined
+      // What came back in this turn is not yet known to be idle from now on.
+      state.undated.dateAll()
       while (running < atOnce) {
         // Each may end in a release.
         if (left.length > 0 && state.sweeper.full(running)) {

@@ -51,6 +51,8 @@ export interface Rules<in A, out R = unknown> {
   readonly lends: boolean
   /** `atSweep` may speak of an item that is not due, without a return in between. */
   readonly sweeps: boolean
+  /** Some rule speaks of an item of which nothing is known but that it has not been lent, or not so. */
+  readonly negates: boolean
   /** There are effectful checks. */
   readonly checks: boolean
   /** A return can bring the due time nearer: it must be asked for again after each. */
@@ -90,6 +92,7 @@ class Compiled<A, R> implements Rules<A, R> {
   readonly returns: boolean
   readonly lends: boolean
   readonly sweeps: boolean
+  readonly negates: boolean
   readonly checks: boolean
   readonly hastens: boolean
   readonly freeUses: number
@@ -113,6 +116,7 @@ class Compiled<A, R> implements Rules<A, R> {
     this.lends = plan.lends
     this.checks = plan.checks.length > 0
     this.sweeps = plan.lends || this.checks
+    this.negates = plan.negates
     this.hastens = plan.conjunctions && plan.timed && plan.returns
     this.openers = plan.openers
     this.steps = plan.steppers > 0
@@ -279,6 +283,7 @@ class Plan<R> {
   idles = false
   returns = false
   lends = false
+  negates = false
   readonly checks: Array<{ readonly predicate: unknown; readonly project: Project }> = []
   readonly openers: Array<Opener<R>> = []
   readonly predicates: Array<Predicate> = []
@@ -309,6 +314,7 @@ class Plan<R> {
     const soft = !negated && ageing.has(rule._tag)
     const verdict: Verdict = { reason: name ?? rule.reason, also: "none", soft }
     this.simple &&= !negated
+    this.negates ||= negated
     switch (rule._tag) {
       case "Idle": {
         const limit = millis(rule.limit)

@@ -357,7 +357,8 @@ export class PoolState<A, R> implements Lends<A> {
   private keeps(item: Item<A>, exit: AnyExit): boolean {
     const { idle, settings, sweeper: { rules }, waiters } = this
     return this.plain && Exit.isSuccess(exit) && item.doom === undefined && waiters.size === 0 &&
-      item.uses + 1 < rules.freeUses && (item.slot >= 0 || !rules.timed) && !this.listening && !this.halted &&
+      item.uses + 1 < rules.freeUses && (item.slot >= 0 || (!rules.timed && item.dueAt === Infinity)) &&
+      !this.listening && !this.halted &&
       idle.size + this.lent <= settings.max && idle.size < settings.maxIdle && settings.minIdle === 0 &&
       !this.opener.sacrifices && (settings.min === 0 || !this.serving.busy)
   }

@@ -158,7 +158,7 @@ export class Sweeper<A, R> {
    */
   private nothingDue(now: number): boolean {
     const { due: { top }, rules } = this
-    return !rules.sweeps && (top === undefined || now <= top.dueAt)
+    return !rules.sweeps && !rules.negates && (top === undefined || now <= top.dueAt)
   }
 
   /** One pass over all idle items, the coldest first. */

@@ -15,6 +15,7 @@ import {
   optionsOf,
   ourGet,
   ourUse,
+  ownOptionsOf,
   tarn,
   type Work
 } from "./pools.ts"
@@ -48,14 +49,21 @@ export const uncontended: Timed = {
       against: { "effect Pool.get": "effect get 1" },
       target: 0.9
     },
+    {
+      name: "use-own",
+      work: "the same with a sixth rule, a predicate that reads the times",
+      ours: "own use 1",
+      against: { "effect Pool.use": "effect use 1" }
+    },
     { name: "use-floor", work: "use, uncontended", ours: "use 1", against: { floor: "floor 1" }, target: 1.5 },
     { name: "use-peers", work: "use, uncontended", ours: "use 1", against: peers(1) }
   ],
   cases: Effect.gen(function*() {
     const ours = yield* QueuePool.make(optionsOf(size))
+    const own = ourUse(yield* QueuePool.make(ownOptionsOf(size)), "own use")
     const effects = yield* Pool.make({ acquire, size })
     const promises = yield* promisePools
-    const lenders = [ourUse(ours), effectUse(effects), floor(size), ourGet(ours), effectGet(effects), ...promises]
+    const lenders = [ourUse(ours), own, effectUse(effects), floor(size), ourGet(ours), effectGet(effects), ...promises]
     return lenders.map((lender) => caseOf(lender, 1, 20_000, "nothing"))
   })
 }

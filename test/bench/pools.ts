@@ -22,12 +22,13 @@ type AnyEffect = Effect.Effect<unknown, unknown>
 
 export const acquire = Effect.acquireRelease(Effect.sync(() => ({})), () => Effect.void)
 
-/** The rules with a deadline or a count, which a pool can foresee. */
-export const timeRules = [
+/** The five rules: with a deadline, a count, or the exit of the lease. */
+export const fiveRules = [
   RecyclePolicy.age("1 hour", { jitter: 0.1 }),
   RecyclePolicy.idle("10 minutes"),
   RecyclePolicy.uses(1e9),
-  RecyclePolicy.failed
+  RecyclePolicy.failed,
+  RecyclePolicy.interrupted
 ]
 
 /** A rule of the user's own, asked at each borrow and return. */
@@ -41,8 +42,11 @@ export const optionsOf = (size: number) => ({
   warm: "eager" as const,
   openConcurrency: 100,
   borrowTimeout: "30 seconds" as const,
-  recycle: [...timeRules, ownRule]
+  recycle: fiveRules
 })
+
+/** The five rules and the user's own. */
+export const ownOptionsOf = (size: number) => ({ ...optionsOf(size), recycle: [...fiveRules, ownRule] })
 
 export const repeat = (times: number, one: () => AnyEffect): Effect.Effect<void, unknown> =>
   Effect.gen(function*() {

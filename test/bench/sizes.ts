@@ -2,14 +2,13 @@
 import { Effect } from "effect"
 import { QueuePool } from "effect-queuepool"
 import type { Case, Timed } from "./measure.ts"
-import { optionsOf, repeat, timeRules } from "./pools.ts"
+import { optionsOf, ownOptionsOf, repeat } from "./pools.ts"
 
 const small = 100
 export const large = 100_000
 
 const sweepOf = Effect.fnUntraced(function*(size: number, own: boolean, sweeps: number) {
-  const options = optionsOf(size)
-  const pool = yield* QueuePool.make(own ? options : { ...options, recycle: timeRules })
+  const pool = yield* own ? QueuePool.make(ownOptionsOf(size)) : QueuePool.make(optionsOf(size))
   const run = repeat(sweeps, () => pool.sweep)
   return { name: `${own ? "sweep asking" : "sweep"} ${size}`, count: sweeps, run }
 })
