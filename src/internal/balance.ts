@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { BorrowTimeout, type Counts, NoEndpoint, PoolError } from "../PoolError.ts"
+import { BorrowTimeout, NoEndpoint, PoolError } from "../PoolError.ts"
 import type { Stats } from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
 import { Attempt, Borrower, notAdmitted, type Shell } from "./balanceAttempt.ts"
@@ -20,6 +20,7 @@ import { Cheapest, type Tried, Turns } from "./balanceChoice.ts"
 import type { Endpoint } from "./balanceEndpoint.ts"
 import { Fleet, type Next } from "./balanceFleet.ts"
 import { type Checked, invalid, listOf, settingsOf } from "./balanceOptions.ts"
+import { countsOf, noCounts } from "./counts.ts"
 
 /** What lends the items of each key. */
 export interface Lender<in K, in out A, out E> {
@@ -215,23 +216,10 @@ const randomOf = (fiber: Holder): () => number => {
 
 /** The endpoint's pool lent in vain: what it would say at the end of its own time, as far as that is known. */
 const late = (pool: string, waited: number, stats: Option.Option<Stats>): PoolError => {
-  const counts = Option.match(stats, { onNone: () => nothing, onSome: countsOf })
+  const counts = Option.match(stats, { onNone: () => noCounts, onSome: countsOf })
   const unknown = { own: 0, oldestLease: undefined, lastFailure: undefined, capacity: undefined }
   return new PoolError({ pool, reason: new BorrowTimeout({ waited, phase: "waiting", counts, ...unknown }) })
 }
-
-const nothing: Counts = { idle: 0, lent: 0, opening: 0, closing: 0, leases: 0, waiting: 0, min: 0, max: 0 }
-
-const countsOf = ({ closing, idle, leases, max, min, opening, pending, used }: Stats): Counts => ({
-  idle,
-  lent: used,
-  opening,
-  closing,
-  leases,
-  waiting: pending,
-  min,
-  max
-})
 
 /** The endpoints as they are given, or as they are from time to time. */
 type Endpoints<R> = ReadonlyArray<unknown> | Stream.Stream<ReadonlyArray<unknown>, never, R>

@@ -339,7 +339,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     } else if (this.woken === undefined) {
       const woken = this.woken = [borrower]
       this.background.later(() => {
-        // Who is woken from here on comes after all of these.
+        // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
         this.woken = undefined
         this.resume(woken, 0)
       })

@@ -119,7 +119,7 @@ export class Budget<A> {
     const kept = urgent && lacking !== undefined ? this.seats.indexOf(lacking) : 0
     for (const [i, seat] of this.seats.entries()) seat.permits.leave(seat, i < kept ? 1 : 0)
     if (lacking !== undefined && urgent) proceed(this.seats, 1, need.opens)
-    else if (lacking !== undefined) lacking.permits.park(lacking, need!.opens, urgent)
+    else if (lacking !== undefined) lacking.permits.park(lacking, need!.opens, false)
     for (const { permits } of this.seats) permits.dispatch()
     return before === undefined && this.lacking !== undefined
   }

@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import { hasProperty } from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
 import type { PoolError } from "../PoolError.ts"
+import { unreachable } from "./unreachable.ts"
 
 export interface Row {
   /** Five characters; a class is two of them and three stars. */
@@ -107,23 +108,6 @@ export const isFailover = (cause: Cause.Cause<unknown>): boolean =>
     const answer = answerOf(error)
     return answer !== undefined && verdict(answer) === "recycle, with older"
   })
-
-// A server that is down, starts, or is out of reach. Not ENOTFOUND: a name that
-// does not exist is more often wrong than not there yet (that is EAI_AGAIN).
-const unreachable = new Set([
-  "EAI_AGAIN",
-  "ECONNABORTED",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTDOWN",
-  "EHOSTUNREACH",
-  "ENETDOWN",
-  "ENETUNREACH",
-  // A Unix socket that a stopped server has removed.
-  "ENOENT",
-  "EPIPE",
-  "ETIMEDOUT"
-])
 
 /** An open that failed so may succeed later, without anyone changing the program or the server's settings. */
 export const isTransient = (error: unknown): boolean => {

@@ -9,10 +9,11 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { BorrowTimeout, Closed, type Counts, PoolError } from "../PoolError.ts"
-import type { QueuePool, Stats } from "../QueuePool.ts"
+import type { QueuePool } from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
 import type { Endpoint } from "./balanceEndpoint.ts"
 import type { Fleet } from "./balanceFleet.ts"
+import { countsOf, noCounts } from "./counts.ts"
 import type { Roles } from "./pgRoles.ts"
 
 /** The part of a pool that a client needs, and that a role has. */
@@ -37,19 +38,6 @@ export interface Lending<A, E> {
 
 /** Told as the last failure of a borrower that no node served. */
 class NotServed extends Data.TaggedError("NotServed")<{ readonly message: string }> {}
-
-const noCounts: Counts = { idle: 0, lent: 0, opening: 0, closing: 0, leases: 0, waiting: 1, min: 0, max: 0 }
-
-const countsOf = ({ idle, used, opening, closing, leases, pending, min, max }: Stats): Counts => ({
-  idle,
-  lent: used,
-  opening,
-  closing,
-  leases,
-  waiting: pending,
-  min,
-  max
-})
 
 interface Borrow<A, E> {
   readonly lending: Lending<A, E>
@@ -162,7 +150,7 @@ const lend = Effect.fnUntraced(function*<A, E>(
       const [endpoint] = fleet.all
       if (endpoint !== undefined) return yield* Effect.failCause(failed.get(endpoint)!)
       const served = yield* waitFor(borrow, () => roles.closed || fleet.all.length > 0)
-      if (!served) return yield* timedOut(borrow, noCounts)
+      if (!served) return yield* timedOut(borrow, { ...noCounts, waiting: 1 })
     }
   }
 })

@@ -3,6 +3,7 @@ import * as Data from "effect/Data"
 import { hasProperty } from "effect/Predicate"
 import type { InvalidOptions, Problem } from "../PoolError.ts"
 import type { Endpoint } from "./socketEndpoint.ts"
+import { unreachable } from "./unreachable.ts"
 
 /**
  * No connection: the host has no address, nobody listens there, or it is out of reach.
@@ -192,23 +193,6 @@ const wordsOf = ({ cause, code }: { readonly cause: unknown; readonly code: stri
 
 export const codeOf = (cause: unknown): string | undefined =>
   hasProperty(cause, "code") ? String(cause.code) : undefined
-
-// A server that is down, starts, or is out of reach. Not ENOTFOUND: a name that does
-// not exist is more often wrong than not there yet (that is EAI_AGAIN).
-const unreachable = new Set([
-  "EAI_AGAIN",
-  "ECONNABORTED",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTDOWN",
-  "EHOSTUNREACH",
-  "ENETDOWN",
-  "ENETUNREACH",
-  // A Unix socket that a stopped server has removed.
-  "ENOENT",
-  "EPIPE",
-  "ETIMEDOUT"
-])
 
 export const isTransient = (error: unknown): boolean => {
   if (!hasProperty(error, "reason") || !hasProperty(error.reason, "_tag")) return false

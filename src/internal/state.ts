@@ -201,7 +201,7 @@ export class PoolState<A, R> implements Lends<A> {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
       const now = this.shell.now()
-      if (item.undated) this.undated.date(item, now)
+      this.undated.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
       if (lease !== undefined) return lease
@@ -323,14 +323,9 @@ export class PoolState<A, R> implements Lends<A> {
     if (this.undated.rapid && this.keeps(item, exit)) return this.keep(lease, item)
     const { rules } = this.sweeper
     const now = this.shell.now()
-    this.leases--
-    lease.over()
+    this.end(lease, exit)
     this.clock?.over(lease)
     item.idleSince = this.undated.usedAt = now
-    item.uses++
-    item.exit = exit
-    this.outage.proved(item.id)
-    this.totals.returned++
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - lease.since }, now)
     let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
@@ -353,6 +348,16 @@ export class PoolState<A, R> implements Lends<A> {
     if (this.serving.busy) this.pump(now)
   }
 
+  private end(lease: Lease<A>, exit: AnyExit): void {
+    const { item } = lease
+    this.leases--
+    lease.over()
+    item.uses++
+    item.exit = exit
+    this.outage.proved(item.id)
+    this.totals.returned++
+  }
+
   /** The lease ended well, nobody waits for the item or hears of it, and no rule speaks of it: it stays. */
   private keeps(item: Item<A>, exit: AnyExit): boolean {
     const { idle, settings, sweeper: { rules }, waiters } = this
@@ -365,13 +370,8 @@ export class PoolState<A, R> implements Lends<A> {
 
   /** What `giveBack` comes to then, less the time. */
   private keep(lease: Lease<A>, item: Item<A>): void {
-    this.leases--
+    this.end(lease, Exit.void)
     this.lent--
-    lease.over()
-    item.uses++
-    item.exit = Exit.void
-    this.outage.proved(item.id)
-    this.totals.returned++
     item.status = "idle"
     this.idle.push(item)
     this.undated.add(item)

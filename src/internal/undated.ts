@@ -46,8 +46,9 @@ export class Undated<A> {
     if (this.items.push(item) === 1) this.caller.later(this.dateAll)
   }
 
-  /** It is idle from now on. */
+  /** If nobody knows since when it is idle, it is from now on. */
   date(item: Item<A>, now: number): void {
+    if (!item.undated) return
     item.undated = false
     item.idleSince = this.ended = now
   }
@@ -57,7 +58,7 @@ export class Undated<A> {
     const now = this.caller.now()
     for (const item of this.items.splice(0)) {
       item.toBeDated = false
-      if (item.undated) this.date(item, now)
+      this.date(item, now)
     }
   }
 }
