@@ -14,10 +14,13 @@ describe("addFinalizer", () => {
         }
         assert.isTrue(addFinalizer(ours, finalizer))
         yield* Scope.addFinalizerExit(theirs, finalizer)
+        // The keys are objects, each of its own; whose does not matter.
         const layout = ({ state }: Scope.Scope) =>
-          state._tag === "Open" && state.finalizers !== undefined
-            ? { ...state, finalizers: Array.from(state.finalizers) }
-            : { ...state }
+          state._tag !== "Open"
+            ? state
+            : state.finalizers === undefined
+            ? { ...state, finalizerKey: state.finalizerKey instanceof Object }
+            : { ...state, finalizers: Array.from(state.finalizers, ([key, each]) => [key instanceof Object, each]) }
         assert.deepStrictEqual(layout(ours), layout(theirs))
       }))
   }

@@ -9,6 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import { type Alarm, Alarms, Sleeper } from "./alarms.ts"
+import { Rush } from "./rush.ts"
 
 /** A piece of work: `stop`, once and before it is done, interrupts it, and `done` hears that in a later turn. */
 export interface Task {
@@ -18,6 +19,7 @@ export interface Task {
 /** What all pools of one map share: a clock, its turns, and one fiber that sleeps. */
 class Ground<R> {
   readonly clock: Clock.Clock
+  readonly rush: Rush
   readonly scheduler: Scheduler.Scheduler
   readonly sleeper: Sleeper
   private readonly source: { nextDoubleUnsafe(): number }
@@ -31,6 +33,7 @@ class Ground<R> {
     this.dispatcher = this.scheduler.makeDispatcher()
     this.runFork = Effect.runForkWith(context)
     this.sleeper = new Sleeper(this.clock, this.now, this.fork)
+    this.rush = new Rush(this)
   }
 
   readonly now = (): number => monotonicMillis(this.clock)
@@ -73,6 +76,10 @@ export class Background<R> {
 
   get fork(): <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E> {
     return this.ground.fork
+  }
+
+  get rush(): Rush {
+    return this.ground.rush
   }
 
   /** In its own turn. What a task throws must not cost the tasks that share its turn. */
@@ -126,9 +133,13 @@ export const guarded = (task: () => void): void => {
   try {
     task()
   } catch (error) {
-    // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
-    queueMicrotask(() => {
-      throw error
-    })
+    uncaught(error)
   }
+}
+
+export const uncaught = (error: unknown): void => {
+  // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
+  queueMicrotask(() => {
+    throw error
+  })
 }

@@ -12,9 +12,9 @@ import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
-import { type Background, guarded } from "./background.ts"
+import { type Background, uncaught } from "./background.ts"
 import { Group, taken } from "./group.ts"
-import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
+import type { Borrower, Holder, Item, Kind, Lease, Refusal, Sleeper } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import { type Evaluated, Operation } from "./operation.ts"
 import { tooLarge } from "./queue.ts"
@@ -36,21 +36,13 @@ interface Host<A, R> {
   readonly state: PoolState<A, R>
   readonly background: Background<R>
   readonly work: { onBorrow: OnBorrow<A> }
-  /** A scope was dropped that had this lease. */
-  leaked(lease: Lease<A>): void
 }
 
-/** A lease whose scope may be dropped, and who hears of it. Weak: nothing of a pool is to be kept by this. */
-interface Scoped {
-  readonly lease: WeakRef<Lease<unknown>>
-  readonly pool: WeakRef<{ leaked(lease: Lease<unknown>): void }>
-}
-
-// One for all pools: each would cost its pool more than all else that it has for leaks.
-const dropped = new FinalizationRegistry<Scoped>(({ lease: ref, pool }) => {
+// Of leases whose scopes may be dropped. One for all pools: each would cost its pool more
+// than all else that it has for leaks. Weak: nothing of a pool is to be kept by this.
+const dropped = new FinalizationRegistry<WeakRef<Lease<unknown>>>((ref) => {
   const lease = ref.deref()
-  // Who has the lease has the pool.
-  if (lease?.active === true) pool.deref()!.leaked(lease)
+  if (lease?.active === true) lease.item.home.leaked(lease)
 })
 
 // So many take a few milliseconds: as long as others may have to wait for their turn.
@@ -67,14 +59,11 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   private readonly ends: boolean
   /** Somebody will ask where an item was borrowed. */
   private readonly traces: boolean
-  private readonly pool: Host<A, R>
   private readonly background: Background<R>
   private woken: Array<Borrower<A>> | undefined = undefined
-  private weak: Scoped["pool"] | undefined = undefined
 
   constructor(pool: Host<A, R>) {
     const { effects, settings } = pool
-    this.pool = pool
     this.state = pool.state
     this.background = pool.background
     this.onBorrow = effects.onBorrow === undefined
@@ -231,8 +220,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
       return Effect.void
     }
     // By a weak reference: a lease that is over has this, and would never be collected.
-    const pool = this.weak ??= new WeakRef(this.pool as never)
-    dropped.register(release, { lease: new WeakRef(lease), pool })
+    dropped.register(release, new WeakRef(lease) as never)
     return release
   }
 
@@ -289,12 +277,13 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     })
     if (over) return undefined
     return Effect.callback((resume) => {
-      const look = borrower.resume = () => {
+      const woken = (): void => {
         if (!over && borrower.lease === lease && !borrower.begun) return
         stop()
         resume(Exit.void)
       }
-      look()
+      borrower.sleeper = { woken }
+      woken()
     })
   }
 
@@ -308,13 +297,14 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   /** Sleeps until all of the borrowers are settled, or one is refused. */
   wait(borrowers: ReadonlyArray<Borrower<A>>): Effect.Effect<void, E | PoolError> {
     return Effect.callback((resume) => {
-      const look = (): void => {
+      const woken = (): void => {
         const refused = borrowers.find(({ refusal }) => refusal !== undefined)
         if (refused !== undefined) resume(this.outcome(refused.refusal!))
         else if (borrowers.every(({ settled }) => settled)) resume(Exit.void)
       }
-      for (const borrower of borrowers) borrower.resume = look
-      look()
+      const sleeper = { woken }
+      for (const borrower of borrowers) borrower.sleeper = sleeper
+      woken()
     })
   }
 
@@ -335,7 +325,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   wake(borrower: Borrower<A>): void {
     const { holder } = borrower
     if (holder.cache.scheduler !== this.background.scheduler) {
-      holder.currentDispatcher.scheduleTask(() => borrower.resume?.(), 0)
+      holder.currentDispatcher.scheduleTask(() => borrower.sleeper?.woken(), 0)
     } else if (this.woken === undefined) {
       const woken = this.woken = [borrower]
       this.background.later(() => {
@@ -349,9 +339,15 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   }
 
   private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
-    const to = from + atOnce
+    const to = Math.min(woken.length, from + atOnce)
     if (to < woken.length) this.background.later(() => this.resume(woken, to))
-    for (const { resume } of woken.slice(from, to)) if (resume !== undefined) guarded(resume)
+    for (let i = from; i < to; i++) {
+      try {
+        woken[i]!.sleeper?.woken()
+      } catch (error) {
+        uncaught(error)
+      }
+    }
   }
 }
 
@@ -460,7 +456,7 @@ export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2
 
 /** One borrowing, from before it asks to after it is over. */
 class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
-  implements Evaluated<B, E | E2 | PoolError, R2>
+  implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper
 {
   private readonly asked: Use<A, E, R, B, E2, R2>
   /** Where it has asked. */
@@ -468,6 +464,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
+  private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
   private asks = true
 
   constructor(asked: Use<A, E, R, B, E2, R2>) {
@@ -496,11 +493,17 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
     return Effect.callback((resume) => {
-      const look = borrower.resume = () => {
-        if (borrower.settled) resume(borrower.refusal === undefined ? this : this.pool!.outcome(borrower.refusal))
-      }
-      look()
+      this.resume = resume
+      borrower.sleeper = this
+      this.woken()
     })
+  }
+
+  woken(): void {
+    const { borrower, pool, resume } = this
+    const { lease, refusal } = borrower!
+    if (refusal !== undefined) resume!(pool!.outcome(refusal))
+    else if (lease !== undefined) resume!(this)
   }
 
   /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */

@@ -136,6 +136,12 @@ export class Budget<A> {
     return false
   }
 
+  /** It waits for no permit, and nobody is short of one that it has. */
+  get atEase(): boolean {
+    for (const { permits, slot } of this.seats) if (slot >= 0 || permits.short > 0) return false
+    return true
+  }
+
   /** Somebody who shares a budget with this pool is short of permits. */
   get pressed(): boolean {
     return this.seats.some(({ permits }) => permits.short > 0)

@@ -266,7 +266,7 @@ export class Ending<A, R> {
     const [lease, ...others] = leasesOf(item)
     // In a rule that is asked at its return it has none any more.
     if (lease === undefined || !lease.taken || others.length > 0) return undefined
-    const now = this.state.undated.usedAt = this.shell.now()
+    const now = this.state.usedAt = this.shell.now()
     this.state.leases--
     lease.over()
     this.clock?.over(lease)
@@ -305,7 +305,7 @@ export class Ending<A, R> {
     // Its borrower has not heard of it yet.
     if (handed !== undefined) return this.queue.enterAgain(handed, now)
     this.clock?.over(lease)
-    this.state.undated.usedAt = now
+    this.state.usedAt = now
     this.state.totals.takenBack++
     if (this.state.listening) {
       this.state.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)

@@ -13,6 +13,7 @@ import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
 import type { LearntPermits } from "./learntPermits.ts"
 import type { Pressure, Subject } from "./rules.ts"
+import type { Dated } from "./rush.ts"
 import type { Site } from "./site.ts"
 import type * as Waiters from "./waiters.ts"
 
@@ -20,10 +21,17 @@ export type Status = "fresh" | "idle" | "checking" | "swept" | "lent" | "resetti
 
 export type Holder = Fiber.Fiber<unknown, unknown>
 
-/** Gives an item back: what a lease's scope or `use` runs at its end. */
-export type GiveBack = (exit: Exit.Exit<unknown, unknown>) => undefined
+/** Where an item comes from, and goes back to. */
+export interface Home<A> {
+  /** When a lease last ended, but for those of items that are not dated yet. */
+  usedAt: number
+  /** A lease has come to its end. */
+  giveBack(lease: Lease<A>, exit: Exit.Exit<unknown, unknown>): void
+  /** A scope was dropped that had this lease. */
+  leaked(lease: Lease<A>): void
+}
 
-/** The same as a scope's finalizer. */
+/** Gives an item back as a scope's finalizer. */
 export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 
 /**
@@ -33,7 +41,6 @@ export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
  */
 export class Lease<A> {
   readonly item: Item<A>
-  readonly giveBack: GiveBack
   /**
    * Made when a scope first needs it. Only the scope has it while the lease runs: a
    * scope that is dropped takes it along, and so a leak is found.
@@ -57,9 +64,12 @@ export class Lease<A> {
   /** Why it was ended from outside. */
   ended: LeaseEnded | undefined = undefined
 
-  constructor(item: Item<A>, giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined) {
+  constructor(item: Item<A>) {
     this.item = item
-    this.giveBack = (exit) => giveBack(this, exit)
+  }
+
+  giveBack(exit: Exit.Exit<unknown, unknown>): void {
+    this.item.home.giveBack(this, exit)
   }
 
   begin(holder: Holder, now: number): void {
@@ -107,7 +117,8 @@ export interface Retirement {
   readonly at: number
 }
 
-export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waiters.Supply {
+export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waiters.Supply, Dated {
+  readonly home: Home<A>
   readonly id: number
   readonly value: A
   readonly scope: Scope.Closeable
@@ -115,7 +126,6 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   readonly openedWall: number
   status: Status = "fresh"
   idleSince: number
-  /** It is idle for less than that says; how long, `Undated` will. */
   undated = false
   toBeDated = false
   /** When a check last passed. */
@@ -149,19 +159,20 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   places: ReadonlyArray<Cold> = nowhere
 
   constructor(
+    home: Home<A>,
     id: number,
     value: A,
     scope: Scope.Closeable,
     openedAt: number,
-    openedWall: number,
-    giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+    openedWall: number
   ) {
+    this.home = home
     this.id = id
     this.value = value
     this.scope = scope
     this.openedAt = this.idleSince = openedAt
     this.openedWall = openedWall
-    this.lease = new Lease(this, giveBack)
+    this.lease = new Lease(this)
   }
 }
 
@@ -205,6 +216,11 @@ export type Kind = "shared" | "alone" | "available"
 /** As it stands in events. */
 export const reasonOf = (refusal: Refusal): string => refusal._tag === "Open" ? "OpenFailed" : refusal.reason._tag
 
+/** What looks, when a borrower is woken, whether its fiber goes on. */
+export interface Sleeper {
+  woken(): void
+}
+
 export class Borrower<A> implements Waiters.Waiter {
   /** Its number among all that ever waited. */
   readonly turn: number
@@ -231,8 +247,8 @@ export class Borrower<A> implements Waiters.Waiter {
   stop: (() => void) | undefined = undefined
   /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
   begun = false
-  /** Set once the borrower's fiber sleeps. */
-  resume: (() => void) | undefined = undefined
+  /** Once the borrower's fiber sleeps. */
+  sleeper: Sleeper | undefined = undefined
 
   constructor(turn: number, holder: Holder, alone: boolean, group: number, since: number, deadline: number) {
     this.turn = turn

@@ -83,7 +83,9 @@ export class Entry<K, A, E, R> {
 
   /** When it was last of use. What the pool opens for itself is no use. */
   get usedAt(): number {
-    return Math.max(this.heldAt, this.pool.state.undated.usedAt)
+    const { state } = this.pool
+    state.rush.dateAll()
+    return Math.max(this.heldAt, state.usedAt)
   }
 }
 

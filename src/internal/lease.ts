@@ -15,14 +15,14 @@ export const addFinalizer = (scope: Scope.Scope, finalizer: Finalizer): boolean 
     case "Closed":
       return false
     case "Empty":
-      scope.state = { _tag: "Open", finalizerKey: {}, finalizer, finalizers: undefined }
+      scope.state = { _tag: "Open", finalizerKey: finalizer, finalizer, finalizers: undefined }
       return true
     case "Open":
       if (state.finalizers === undefined) {
         state.finalizers = new Map([[state.finalizerKey!, state.finalizer!]])
         state.finalizerKey = state.finalizer = undefined
       }
-      state.finalizers.set({}, finalizer)
+      state.finalizers.set(finalizer, finalizer)
       return true
   }
 }

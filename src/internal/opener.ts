@@ -1,9 +1,8 @@
 // How the pool comes to items: when an open may start, and what its success or
 // failure means for waiters, for the retry road and for the refill of `min`.
 import * as Cause from "effect/Cause"
-import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { type Borrower, Item, type Lease, Opening, type Trial } from "./item.ts"
+import { type Borrower, type Home, Item, Opening, type Trial } from "./item.ts"
 import type { Pooled, Shell } from "./pooled.ts"
 import type { Queue } from "./queue.ts"
 import type { Replacing } from "./replacing.ts"
@@ -17,22 +16,22 @@ export class Opener<A, R> {
   private readonly sweeper: Sweeper<A, R>
   private readonly replacing: Replacing<A>
   private readonly shell: Shell<A, R>
-  private readonly giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+  private readonly home: Home<A>
 
   constructor(
+    home: Home<A>,
     state: Pooled<A>,
     queue: Queue<A>,
     sweeper: Sweeper<A, R>,
     replacing: Replacing<A>,
-    shell: Shell<A, R>,
-    giveBack: (lease: Lease<A>, exit: Exit.Exit<unknown, unknown>) => undefined
+    shell: Shell<A, R>
   ) {
+    this.home = home
     this.state = state
     this.queue = queue
     this.sweeper = sweeper
     this.replacing = replacing
     this.shell = shell
-    this.giveBack = giveBack
   }
 
   get mayOpen(): boolean {
@@ -83,7 +82,7 @@ export class Opener<A, R> {
 
   /** An item for the opening; the caller then runs the rules' start and calls `opened`. */
   admit(opening: Opening, value: A, scope: Scope.Closeable): Item<A> {
-    const item = new Item(opening.id, value, scope, this.shell.now(), this.shell.wallNow(), this.giveBack)
+    const item = new Item(this.home, opening.id, value, scope, this.shell.now(), this.shell.wallNow())
     const { budget } = this.state
     if (budget !== undefined) {
       item.budget = budget

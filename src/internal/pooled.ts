@@ -12,7 +12,7 @@ import type { Borrower, Holder, Item, Lease, Opening, Refusal } from "./item.ts"
 import type { Outage } from "./outage.ts"
 import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
-import type { Undated } from "./undated.ts"
+import type { Rush } from "./rush.ts"
 import type { Waiters } from "./waiters.ts"
 
 /** What can be set anew while the pool is in use. */
@@ -67,6 +67,7 @@ export type Work<R> = Effect.Effect<Verdict | undefined, unknown, R>
 /** What the state machine asks for. None of these may call back before it returns. */
 export interface Shell<A, R> {
   readonly now: () => number
+  readonly rush: Rush
   readonly wallNow: () => number
   /** From 0 to 1. */
   readonly random: () => number
@@ -106,6 +107,8 @@ export interface Shell<A, R> {
   /** The earliest time at which a rule may speak has changed. */
   readonly due: (at: number) => void
   readonly takenBack: (lease: Lease<A>) => void
+  /** Nobody can end the lease any more. */
+  readonly leaked: (lease: Lease<A>) => void
   /** Ends what runs within the lease. */
   readonly interrupt: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly empty: () => void
@@ -151,7 +154,9 @@ export interface Pooled<A> {
   readonly newest: number
   lent: number
   leases: number
-  readonly undated: Undated<A>
+  readonly rush: Rush
+  /** When a lease last ended. */
+  usedAt: number
   checking: number
   /** How many items there should be, for `min` or ahead of need. */
   readonly wanted: number
@@ -165,6 +170,8 @@ export interface Pooled<A> {
   /** No open starts but for a waiter. */
   lazy: boolean
   counts(): Counts
+  /** When a borrower asks. */
+  askedAt(): number
   tell(told: Told, at: number): void
   readonly ending: Ends<A>
   /** An item that was just opened. */

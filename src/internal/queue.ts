@@ -61,7 +61,7 @@ export class Queue<A> {
   /** The borrower may be settled already when this returns. */
   enter(holder: Holder, alone: boolean, group: number): Borrower<A> {
     const { shell, state, waiters } = this
-    const now = shell.now()
+    const now = state.askedAt()
     const { borrowTimeout, maxWaiters } = state.settings
     const borrower = this.arrival(holder, alone, group, now)
     if (this.turnedAway(borrower, now)) return borrower

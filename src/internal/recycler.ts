@@ -177,7 +177,7 @@ export class Recycler<A, R> {
     const startNext = (): void => {
       state.sweeper.whenRoom = undefined
       // What came back in this turn is not yet known to be idle from now on.
-      state.undated.dateAll()
+      state.rush.dateAll()
       while (running < atOnce) {
         // Each may end in a release.
         if (left.length > 0 && state.sweeper.full(running)) {

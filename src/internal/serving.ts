@@ -119,7 +119,7 @@ export class Serving<A, R> {
     // A predicate may have called back into the pool.
     if (this.sweeper.spoiled(item, now) || !item.linked || waiters.head === undefined || this.state.halted) return false
     idle.remove(item)
-    this.state.undated.date(item, now)
+    this.state.rush.date(item, now)
     if (this.state.unproven(item, now)) this.state.startCheck(item)
     else this.state.handOver(item, waiters.head, now)
     return true

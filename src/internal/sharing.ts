@@ -9,8 +9,6 @@
 import type { Holder, Item, Share } from "./item.ts"
 import { Lease } from "./item.ts"
 
-type End<A> = Lease<A>["giveBack"] extends infer _ ? (lease: Lease<A>, exit: never) => undefined : never
-
 export class Sharing<A> {
   /** By the number of borrowers: what takes more of them, or would if it were not full. */
   private readonly loads: Array<Set<Item<A>>> = []
@@ -20,11 +18,9 @@ export class Sharing<A> {
   /** Shared items that take no newcomer, for a waiter that needs one alone. */
   readonly draining = new Set<Item<A>>()
   private readonly concurrency: number
-  private readonly end: End<A>
 
-  constructor(concurrency: number, end: End<A>) {
+  constructor(concurrency: number) {
     this.concurrency = concurrency
-    this.end = end
   }
 
   /** The item that a newcomer joins. */
@@ -51,7 +47,7 @@ export class Sharing<A> {
       used: false,
       pending: undefined
     }
-    const lease = share.free.pop() ?? new Lease(item, this.end as never)
+    const lease = share.free.pop() ?? new Lease(item)
     share.leases.add(lease)
     this.leases++
     lease.begin(holder, now)

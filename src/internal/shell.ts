@@ -15,6 +15,7 @@ import type { ItemWork } from "./itemWork.ts"
 import type { Opens } from "./opens.ts"
 import type { Shell, Work } from "./pooled.ts"
 import type { Verdict } from "./rules.ts"
+import type { Rush } from "./rush.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -33,16 +34,19 @@ interface Host<A, E, R> {
   /** Undefined until somebody listens. */
   readonly listeners: Iterable<Queue.Queue<PoolEvent, Cause.Done>> | undefined
   takenBack(lease: Lease<A>): void
+  leaked(lease: Lease<A>): void
   emptied(): void
 }
 
 export class PoolShell<A, E, R> implements Shell<A, R> {
   readonly now: () => number
+  readonly rush: Rush
   private readonly pool: Host<A, E, R>
 
   constructor(pool: Host<A, E, R>) {
     this.pool = pool
     this.now = pool.background.now
+    this.rush = pool.background.rush
   }
 
   wallNow(): number {
@@ -129,6 +133,10 @@ export class PoolShell<A, E, R> implements Shell<A, R> {
 
   takenBack(lease: Lease<A>): void {
     this.pool.takenBack(lease)
+  }
+
+  leaked(lease: Lease<A>): void {
+    this.pool.leaked(lease)
   }
 
   interrupt(fiber: Fiber.Fiber<unknown, unknown>): void {

@@ -33,6 +33,7 @@ import { Idle } from "./idle.ts"
 import {
   type Borrower,
   type Holder,
+  type Home,
   type Item,
   type Kind,
   type Lease,
@@ -48,15 +49,15 @@ import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
+import type { Rush } from "./rush.ts"
 import { Serving } from "./serving.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 import { newTotals } from "./totals.ts"
-import { Undated } from "./undated.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
-export class PoolState<A, R> implements Lends<A> {
+export class PoolState<A, R> implements Lends<A>, Home<A> {
   readonly settings: Settings
   readonly budget: Budget<A> | undefined
   readonly idle: Idle<Item<A>>
@@ -87,7 +88,8 @@ export class PoolState<A, R> implements Lends<A> {
   /** Hears, within a step, that there is nothing: no item, none opening or closing, no waiter. */
   onRest: (() => void) | undefined = undefined
   readonly totals: Totals = newTotals()
-  readonly undated: Undated<A>
+  readonly rush: Rush
+  usedAt = -Infinity
   /** Nothing is done when a lease ends but to keep the item. */
   private readonly plain: boolean
   /** Several may have one item. */
@@ -108,16 +110,16 @@ export class PoolState<A, R> implements Lends<A> {
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
-    this.plain = !this.shares && clock === undefined && budget === undefined && !settings.resets && !settings.tends &&
-      settings.targetUtilization === 1
-    this.undated = new Undated(shell)
+    this.plain = !this.shares && clock === undefined && !settings.resets && !settings.tends &&
+      settings.targetUtilization === 1 && settings.checkAfter > 0
+    this.rush = shell.rush
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
     this.waiters = this.queue.waiters
-    this.sharing = new Sharing<A>(settings.concurrency, this.onGiveBack)
+    this.sharing = new Sharing<A>(settings.concurrency)
     this.replacing = new Replacing<A>(this, () => this.opener)
     this.sweeper = new Sweeper(this, rules, this.replacing, shell)
-    this.opener = new Opener(this, this.queue, this.sweeper, this.replacing, shell, this.onGiveBack)
+    this.opener = new Opener(this, this, this.queue, this.sweeper, this.replacing, shell)
     this.ending = new Ending(this, this, shell, clock)
     this.serving = new Serving(this, this)
   }
@@ -159,11 +161,45 @@ export class PoolState<A, R> implements Lends<A> {
     return ++this.ids
   }
 
+  /** Nobody wants to know the time of each lease exactly. */
+  private get swift(): boolean {
+    return this.plain && !this.listening
+  }
+
+  /** When a borrower asks. */
+  askedAt(): number {
+    return this.swift ? this.rush.time() : this.shell.now()
+  }
+
   // ---- borrowing
 
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
-    return this.lentAtOnce(this.pick(holder, alone))
+    const item = this.idle.next
+    return item !== undefined && item.undated && this.goesAgain(item)
+      ? this.lendAgain(item, holder)
+      : this.lentAtOnce(this.pick(holder, alone))
+  }
+
+  /** What has just come back in a rush may be lent again with nothing to be asked or opened. */
+  private goesAgain(item: Item<A>): boolean {
+    return this.waiters.size === 0 && !this.halted && !this.listening && !this.lazy && this.settings.minIdle === 0 &&
+      !this.sweeper.rules.lends && this.rush.time() < item.dueAt
+  }
+
+  private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
+    const { lease } = item
+    const now = this.rush.last
+    this.rush.date(item, now)
+    this.idle.remove(item)
+    item.status = "lent"
+    this.lent++
+    this.budget?.busy(item)
+    this.leases++
+    lease.begin(holder, now)
+    lease.taken = true
+    this.totals.borrowed++
+    return lease
   }
 
   /** An item that needs no check, at once or not at all. */
@@ -175,7 +211,6 @@ export class PoolState<A, R> implements Lends<A> {
     if (lease === undefined) return undefined
     this.grant(lease, 0)
     this.openAhead(lease.since)
-    this.undated.began(lease.since)
     return lease
   }
 
@@ -200,8 +235,8 @@ export class PoolState<A, R> implements Lends<A> {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
-      const now = this.shell.now()
-      this.undated.date(item, now)
+      const now = this.swift ? this.rush.now() : this.shell.now()
+      this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
       if (lease !== undefined) return lease
@@ -257,7 +292,7 @@ export class PoolState<A, R> implements Lends<A> {
 
   /** The warmest that needs no check: mostly the warmest of all, if any. */
   private proven(now: number): Item<A> | undefined {
-    this.undated.dateAll()
+    this.rush.dateAll()
     let item = this.idle.warmest
     while (item !== undefined && this.unproven(item, now)) item = item.colder
     return item
@@ -311,8 +346,8 @@ export class PoolState<A, R> implements Lends<A> {
 
   // ---- the road back
 
-  private readonly onGiveBack = (lease: Lease<A>, exit: AnyExit): undefined => {
-    this.giveBack(lease, exit)
+  leaked(lease: Lease<A>): void {
+    this.shell.leaked(lease)
   }
 
   /** A lease ends. */
@@ -320,12 +355,17 @@ export class PoolState<A, R> implements Lends<A> {
     // Its item may have been taken back already.
     if (!lease.active) return
     const { item } = lease
-    if (this.undated.rapid && this.keeps(item, exit)) return this.keep(lease, item)
+    if (this.plain && this.stays(item, exit)) {
+      const { head } = this.waiters
+      if (head !== undefined ? this.passes(item) : this.rush.on && this.keeps(item)) {
+        return head !== undefined ? this.pass(lease, item, head) : this.keep(lease, item)
+      }
+    }
     const { rules } = this.sweeper
     const now = this.shell.now()
     this.end(lease, exit)
     this.clock?.over(lease)
-    item.idleSince = this.undated.usedAt = now
+    item.idleSince = this.usedAt = now
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - lease.since }, now)
     let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
@@ -358,14 +398,18 @@ export class PoolState<A, R> implements Lends<A> {
     this.totals.returned++
   }
 
-  /** The lease ended well, nobody waits for the item or hears of it, and no rule speaks of it: it stays. */
-  private keeps(item: Item<A>, exit: AnyExit): boolean {
-    const { idle, settings, sweeper: { rules }, waiters } = this
-    return this.plain && Exit.isSuccess(exit) && item.doom === undefined && waiters.size === 0 &&
-      item.uses + 1 < rules.freeUses && (item.slot >= 0 || (!rules.timed && item.dueAt === Infinity)) &&
-      !this.listening && !this.halted &&
-      idle.size + this.lent <= settings.max && idle.size < settings.maxIdle && settings.minIdle === 0 &&
-      !this.opener.sacrifices && (settings.min === 0 || !this.serving.busy)
+  /** The lease ended well, nobody hears of it, and but for its time no rule speaks of the item. */
+  private stays(item: Item<A>, exit: AnyExit): boolean {
+    return Exit.isSuccess(exit) && item.doom === undefined && item.uses + 1 < this.sweeper.rules.freeUses &&
+      !this.listening && !this.halted && this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
+      (this.budget === undefined || this.budget.atEase)
+  }
+
+  /** Nobody waits: it is to be idle, and nothing else is to be done. */
+  private keeps(item: Item<A>): boolean {
+    const { idle, settings, sweeper: { rules } } = this
+    return (item.slot >= 0 || (!rules.timed && item.dueAt === Infinity)) &&
+      idle.size < settings.maxIdle && settings.minIdle === 0 && (settings.min === 0 || !this.serving.busy)
   }
 
   /** What `giveBack` comes to then, less the time. */
@@ -374,7 +418,24 @@ export class PoolState<A, R> implements Lends<A> {
     this.lent--
     item.status = "idle"
     this.idle.push(item)
-    this.undated.add(item)
+    this.budget?.idle(item)
+    this.rush.add(item)
+  }
+
+  /** It goes to the first who waits: for all others there is as much as before. */
+  private passes(item: Item<A>): boolean {
+    return !this.sweeper.rules.lends && !this.outage.held && this.rush.time() <= item.dueAt
+  }
+
+  /** What `giveBack` comes to then. */
+  private pass(lease: Lease<A>, item: Item<A>, borrower: Borrower<A>): void {
+    const now = this.rush.last
+    this.end(lease, Exit.void)
+    item.idleSince = this.usedAt = now
+    this.waiters.leave(borrower)
+    this.leases++
+    lease.begin(borrower.holder, now)
+    this.hand(lease, borrower)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */
@@ -458,7 +519,7 @@ export class PoolState<A, R> implements Lends<A> {
   private store(item: Item<A>, now: number): void {
     // A check changes nothing in the order of the idle items.
     if (item.status === "checking" || item.status === "swept") {
-      this.undated.dateAll()
+      this.rush.dateAll()
       this.idle.putBack(item)
     } else this.idle.push(item)
     item.status = "idle"

@@ -62,7 +62,7 @@ export class Sweeper<A, R> {
     // At the very bound the rules are asked: `schedule` may have set it to now.
     const due = now >= item.dueAt
     if (!this.rules.lends && !due) return false
-    this.state.undated.date(item, now)
+    this.state.rush.date(item, now)
     const { spare } = this
     const spoken = due ? this.rules.atLend(item, now, spare) : this.rules.notDue(item, now, spare)
     const verdict = this.final(item, spoken, true, now)
@@ -167,7 +167,7 @@ export class Sweeper<A, R> {
     const recycled: Swept["recycled"] = []
     if (this.nothingDue(now)) return { examined, recycled }
     this.each((item) => {
-      this.state.undated.date(item, now)
+      this.state.rush.date(item, now)
       const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
       if (verdict === undefined || this.postpone(item)) return
       this.state.ending.out(item, verdict.reason, now)
@@ -178,7 +178,7 @@ export class Sweeper<A, R> {
   }
 
   private judge(item: Item<A>, now: number): void {
-    this.state.undated.date(item, now)
+    this.state.rush.date(item, now)
     const verdict = this.final(item, this.rules.atSweep(item, now, this.spare), false, now)
     if (verdict === undefined) this.schedule(item, now)
     else if (!this.postpone(item)) this.state.ending.out(item, verdict.reason, now)

@@ -4,7 +4,7 @@ import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
-import { Undated } from "../src/internal/undated.ts"
+import { Rush } from "../src/internal/rush.ts"
 import { borrow, elapse, several } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
@@ -353,19 +353,19 @@ describe("reading the clock", () => {
   it("the last use is known, also when it has not been dated yet", () => {
     let now = 5
     const later: Array<() => void> = []
-    const undated = new Undated({ now: () => now, later: (task) => void later.push(task) })
-    undated.usedAt = 1
-    assert.strictEqual(undated.usedAt, 1)
-    const item = { undated: false, toBeDated: false, idleSince: 0 } as never as Parameters<typeof undated.add>[0]
-    undated.add(item)
-    undated.add(item)
+    const rush = new Rush({ now: () => now, later: (task) => void later.push(task) })
+    const home = { usedAt: 1 }
+    const item = { undated: false, toBeDated: false, idleSince: 0, home }
+    rush.add(item)
+    rush.add(item)
     now = 7
-    assert.deepStrictEqual([undated.usedAt, item.idleSince, later.length], [7, 7, 1])
+    rush.dateAll()
+    assert.deepStrictEqual([home.usedAt, item.idleSince, later.length], [7, 7, 1])
     // Nothing is left to do in its turn.
     now = 9
     later[0]!()
-    assert.deepStrictEqual([undated.usedAt, item.idleSince], [7, 7])
-    undated.add(item)
+    assert.deepStrictEqual([home.usedAt, item.idleSince], [7, 7])
+    rush.add(item)
     later[1]!()
     assert.deepStrictEqual([item.undated, item.idleSince], [false, 9])
   })
