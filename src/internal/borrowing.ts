@@ -199,7 +199,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   leaseTo(scope: Scope.Scope, lease: Lease<A>): Effect.Effect<A> {
     this.scopeTo(scope, lease)
-    return Effect.succeed(lease.item.value)
+    return lease.given ??= Exit.succeed(lease.item.value)
   }
 
   scopeTo(scope: Scope.Scope, lease: Lease<A>): void {

@@ -23,6 +23,8 @@ export type Holder = Fiber.Fiber<unknown, unknown>
 
 /** Where an item comes from, and goes back to. */
 export interface Home<A> {
+  /** What it shares its permits with others through. */
+  readonly budget: Pressure | undefined
   /** When a lease last ended, but for those of items that are not dated yet. */
   usedAt: number
   /** A lease has come to its end. */
@@ -48,8 +50,8 @@ export class Lease<A> {
   release: Release | undefined = undefined
   /** It has begun and is not over. */
   active = false
-  /** Its borrower has taken it up; until then it may be handed back unseen. */
-  taken = false
+  /** What `get` succeeds with, once somebody has called it. */
+  given: Exit.Exit<A> | undefined = undefined
   /** Until then, the borrower that it was handed to. */
   handed: Borrower<A> | undefined = undefined
   /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
@@ -72,9 +74,13 @@ export class Lease<A> {
     this.item.home.giveBack(this, exit)
   }
 
+  /** Its borrower has taken it up; until then it may be handed back unseen. */
+  get taken(): boolean {
+    return this.active && this.handed === undefined
+  }
+
   begin(holder: Holder, now: number): void {
     this.active = true
-    this.taken = false
     this.by = holder.id
     this.span = holder.cache.span
     this.since = now
@@ -129,7 +135,7 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   undated = false
   toBeDated = false
   /** When a check last passed. */
-  checkedAt = -Infinity
+  checkedAt: number | undefined = undefined
   uses = 0
   exit: Exit.Exit<unknown, unknown> | undefined = undefined
   memo: unknown = undefined
@@ -153,10 +159,12 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   share: Share<A> | undefined = undefined
   stay: Stay | undefined = undefined
   retirement: Retirement | undefined = undefined
-  /** What the pool shares its permits with others through. */
-  budget: Pressure | undefined = undefined
   /** Its places among the idle items of all these pools. */
   places: ReadonlyArray<Cold> = nowhere
+
+  get budget(): Pressure | undefined {
+    return this.home.budget
+  }
 
   constructor(
     home: Home<A>,

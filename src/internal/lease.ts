@@ -8,23 +8,21 @@ import type * as Scope from "effect/Scope"
 
 export type Finalizer = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown>
 
-/** Adds the finalizer, or returns false when the scope is closed already. */
+/** Adds the finalizer, which the scope has not, or returns false when the scope is closed already. */
 export const addFinalizer = (scope: Scope.Scope, finalizer: Finalizer): boolean => {
   const { state } = scope
-  switch (state._tag) {
-    case "Closed":
-      return false
-    case "Empty":
-      scope.state = { _tag: "Open", finalizerKey: finalizer, finalizer, finalizers: undefined }
-      return true
-    case "Open":
-      if (state.finalizers === undefined) {
-        state.finalizers = new Map([[state.finalizerKey!, state.finalizer!]])
-        state.finalizerKey = state.finalizer = undefined
-      }
-      state.finalizers.set(finalizer, finalizer)
-      return true
+  if (state._tag !== "Empty") return state._tag === "Open" && addOneMore(state, finalizer)
+  scope.state = { _tag: "Open", finalizerKey: finalizer, finalizer, finalizers: undefined }
+  return true
+}
+
+const addOneMore = (state: Scope.State.Open, finalizer: Finalizer): boolean => {
+  if (state.finalizers === undefined) {
+    state.finalizers = new Map([[state.finalizerKey!, state.finalizer!]])
+    state.finalizerKey = state.finalizer = undefined
   }
+  state.finalizers.set(finalizer, finalizer)
+  return true
 }
 
 /** Closes a scope that has no parent, and gives what is to be run for it, the last first. */

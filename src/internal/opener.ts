@@ -85,7 +85,6 @@ export class Opener<A, R> {
     const item = new Item(this.home, opening.id, value, scope, this.shell.now(), this.shell.wallNow())
     const { budget } = this.state
     if (budget !== undefined) {
-      item.budget = budget
       item.places = budget.places(item)
     }
     return item

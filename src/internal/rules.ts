@@ -133,7 +133,8 @@ class Compiled<A, R> implements Rules<A, R> {
     if (!this.opens) return undefined
     return Effect.suspend(() => {
       // No larger than they need to be: every item has them.
-      const memo: Memo<R> = { deadlines: this.undrawn.slice(), steppers: this.unmade.slice(), failure: undefined }
+      const steppers = this.steps ? this.unmade.slice() : none
+      const memo: Memo<R> = { deadlines: this.undrawn.slice(), steppers, failure: undefined }
       subject.memo = memo
       return Effect.forEach(this.openers, (open) => open(subject, memo), { discard: true })
     })
@@ -232,6 +233,8 @@ interface Stepper<R> {
   readonly step: (subject: Subject<unknown>, now: number, moment: Moment) => Effect.Effect<unknown, unknown, R>
   done: boolean
 }
+
+const none: Array<never> = []
 
 /** In the place of one until it is there. */
 const notMade = { done: true } as unknown as Stepper<never>

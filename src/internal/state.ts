@@ -95,6 +95,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Several may have one item. */
   private readonly shares: boolean
   private ids = 0
+  private readonly rules: Rules<A, R>
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
 
@@ -107,6 +108,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   ) {
     this.settings = settings
     this.budget = budget
+    this.rules = rules
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
@@ -184,20 +186,19 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** What has just come back in a rush may be lent again with nothing to be asked or opened. */
   private goesAgain(item: Item<A>): boolean {
     return this.waiters.size === 0 && !this.halted && !this.listening && !this.lazy && this.settings.minIdle === 0 &&
-      !this.sweeper.rules.lends && this.rush.time() < item.dueAt
+      !this.rules.lends && this.rush.time() < item.dueAt
   }
 
   private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
     const { lease } = item
-    const now = this.rush.last
-    this.rush.date(item, now)
+    // How long it was idle nobody has known, and nobody will ask.
+    item.undated = false
     this.idle.remove(item)
     item.status = "lent"
     this.lent++
     this.budget?.busy(item)
     this.leases++
-    lease.begin(holder, now)
-    lease.taken = true
+    lease.begin(holder, this.rush.last)
     this.totals.borrowed++
     return lease
   }
@@ -265,7 +266,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** The borrower has it from now on. */
   private grant(lease: Lease<A>, waited: number): void {
-    lease.taken = true
     this.totals.borrowed++
     this.clock?.started(lease)
     if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited }, lease.since)
@@ -361,7 +361,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
         return head !== undefined ? this.pass(lease, item, head) : this.keep(lease, item)
       }
     }
-    const { rules } = this.sweeper
+    this.takeBack(lease, exit)
+  }
+
+  private takeBack(lease: Lease<A>, exit: AnyExit): void {
+    const { item } = lease
+    const { rules } = this
     const now = this.shell.now()
     this.end(lease, exit)
     this.clock?.over(lease)
@@ -400,16 +405,17 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** The lease ended well, nobody hears of it, and but for its time no rule speaks of the item. */
   private stays(item: Item<A>, exit: AnyExit): boolean {
-    return Exit.isSuccess(exit) && item.doom === undefined && item.uses + 1 < this.sweeper.rules.freeUses &&
+    return Exit.isSuccess(exit) && item.doom === undefined && item.uses + 1 < this.rules.freeUses &&
       !this.listening && !this.halted && this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
       (this.budget === undefined || this.budget.atEase)
   }
 
   /** Nobody waits: it is to be idle, and nothing else is to be done. */
   private keeps(item: Item<A>): boolean {
-    const { idle, settings, sweeper: { rules } } = this
+    const { idle, rules, settings } = this
     return (item.slot >= 0 || (!rules.timed && item.dueAt === Infinity)) &&
-      idle.size < settings.maxIdle && settings.minIdle === 0 && (settings.min === 0 || !this.serving.busy)
+      idle.size < settings.maxIdle && settings.minIdle === 0 &&
+      idle.size + this.lent - this.replacing.underWay >= settings.min
   }
 
   /** What `giveBack` comes to then, less the time. */
@@ -424,7 +430,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** It goes to the first who waits: for all others there is as much as before. */
   private passes(item: Item<A>): boolean {
-    return !this.sweeper.rules.lends && !this.outage.held && this.rush.time() <= item.dueAt
+    return !this.rules.lends && !this.outage.held && this.rush.time() <= item.dueAt
   }
 
   /** What `giveBack` comes to then. */
@@ -609,7 +615,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Idle for `checkAfter`, and not checked since. */
   unproven(item: Item<A>, now: number): boolean {
     const { checkAfter } = this.settings
-    return now - item.idleSince >= checkAfter && now - item.checkedAt >= checkAfter
+    return now - item.idleSince >= checkAfter && now - (item.checkedAt ?? -Infinity) >= checkAfter
   }
 
   /** An item that is in no list is checked; a waiter without a supply gets it. */

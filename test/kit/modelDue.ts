@@ -5,7 +5,7 @@ import type { ModelSource } from "./modelSource.ts"
 import type { World } from "./world.ts"
 
 /** Since when an item is idle and when it was last checked, and when that was first seen. */
-type Rest = readonly [idleSince: number, checkedAt: number, seenAt: number]
+type Rest = readonly [idleSince: number, checkedAt: number | undefined, seenAt: number]
 
 export class Due {
   private readonly resting = new WeakMap<object, Rest>()
