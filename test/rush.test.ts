@@ -3,8 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { behind } from "../src/internal/registered.ts"
-import type { PoolState } from "../src/internal/state.ts"
 import { Rush } from "../src/internal/rush.ts"
+import type { PoolState } from "../src/internal/state.ts"
 import { borrow, elapse, several } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
@@ -317,37 +317,97 @@ describe("what comes back in a rush", () => {
     }))
 })
 
+/** A pool of one item, on a clock that counts how often it is read. */
+const counted = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<string>> = {}) {
+  const clock = yield* Clock.Clock
+  const counts = { nanos: 0n, reads: 0 }
+  const counting = Object.create(clock, {
+    monotonicTimeNanosUnsafe: {
+      value: () => {
+        counts.reads++
+        return counts.nanos
+      }
+    }
+  }) as Clock.Clock
+  const recycle = [idle, RecyclePolicy.failed]
+  const pool = yield* Effect.provideService(
+    QueuePool.make({ acquire: Effect.succeed("item"), max: 1, recycle, ...options }),
+    Clock.Clock,
+    counting
+  )
+  yield* pool.use(() => Effect.void)
+  yield* settle
+  return { counts, pool }
+})
+
 describe("reading the clock", () => {
-  it.effect("happens once for each of many leases in a row, and twice for those that come alone", () =>
+  it.effect("happens seldom for many leases in a row, and twice for each that comes alone", () =>
     Effect.gen(function*() {
-      const clock = yield* Clock.Clock
-      let reads = 0
-      let nanos = 0n
-      const counting = Object.create(clock, {
-        monotonicTimeNanosUnsafe: {
-          value: () => {
-            reads++
-            return nanos
-          }
-        }
-      }) as Clock.Clock
-      const pool = yield* Effect.provideService(
-        QueuePool.make({ acquire: Effect.succeed("item"), max: 1, recycle: [idle, RecyclePolicy.failed] }),
-        Clock.Clock,
-        counting
-      )
-      yield* pool.use(() => Effect.void)
-      yield* settle
-      for (const [gap, expected] of [[0n, 100], [1_000_000n, 200]] as const) {
+      const { counts, pool } = yield* counted()
+      // One in a row tells for sixteen more.
+      for (const [gap, expected] of [[0n, Math.ceil(100 / 17)], [1_000_000n, 200]] as const) {
         yield* pool.use(() => Effect.void)
         yield* settle
-        reads = 0
+        counts.reads = 0
         for (let i = 0; i < 100; i++) {
-          nanos += gap
+          counts.nanos += gap
           yield* pool.use(() => Effect.void)
         }
-        assert.strictEqual(reads, expected)
+        assert.strictEqual(counts.reads, expected)
       }
+    }))
+
+  it.effect("happens seldom for many who wait, and for each when somebody hears of it", () =>
+    Effect.gen(function*() {
+      for (const listening of [false, true]) {
+        const { counts, pool } = yield* counted()
+        if (listening) yield* record(pool)
+        yield* settle
+        counts.reads = 0
+        yield* Effect.forEach(
+          Array.from({ length: 10 }),
+          () => Effect.replicateEffect(pool.use(() => Effect.yieldNow), 10, { discard: true }),
+          { concurrency: "unbounded", discard: true }
+        )
+        if (listening) assert.isAbove(counts.reads, 200)
+        else assert.isBelow(counts.reads, 120)
+      }
+    }))
+
+  it.effect("happens in each turn, whatever was read in the one before", () =>
+    Effect.gen(function*() {
+      const { counts, pool } = yield* counted()
+      for (let i = 0; i < 20; i++) {
+        yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
+        yield* settle
+        counts.reads = 0
+        yield* pool.use(() => Effect.void)
+        assert.isAtLeast(counts.reads, 1)
+        yield* settle
+      }
+    }))
+
+  it.effect("is late by no more than sixteen leases of a turn that grow longer", () =>
+    Effect.gen(function*() {
+      let opened = 0
+      const acquire = Effect.sync(() => `item ${++opened}`)
+      const { counts, pool } = yield* counted({ acquire, recycle: RecyclePolicy.age("1 second") })
+      const used: Array<string> = []
+      const long = pool.use((item) =>
+        Effect.sync(() => {
+          used.push(item)
+          counts.nanos += 200_000_000n
+        })
+      )
+      yield* Effect.andThen(
+        Effect.replicateEffect(pool.use(() => Effect.void), 10, { discard: true }),
+        Effect.replicateEffect(long, 40, { discard: true })
+      )
+      const of = (item: string) => used.filter((one) => one === item).length
+      // Six of them begin within its time.
+      assert.isAtMost(of("item 1"), 6 + 16)
+      // Each is looked at, once it is known that they are long.
+      assert.strictEqual(of("item 2"), 6)
     }))
 
   it("the last use is known, also when it has not been dated yet", () => {
@@ -368,5 +428,27 @@ describe("reading the clock", () => {
     rush.add(item)
     later[1]!()
     assert.deepStrictEqual([item.undated, item.idleSince], [false, 9])
+  })
+
+  it("tells the same time to sixteen more, in this turn, while they follow one another fast", () => {
+    let now = 0
+    const later: Array<() => void> = []
+    const rush = new Rush({ now: () => now, later: (task) => void later.push(task) })
+    const times = (n: number) => Array.from({ length: n }, () => rush.time())
+    assert.deepStrictEqual([rush.time(), rush.on, later.length], [0, false, 0])
+    now = 0.04
+    assert.deepStrictEqual([rush.time(), rush.on, later.length], [0.04, true, 1])
+    now = 0.5
+    assert.deepStrictEqual(times(17), [...Array.from({ length: 16 }, () => 0.04), 0.5])
+    assert.deepStrictEqual([rush.on, later.length], [true, 1])
+    // Seventeen in 0.86 ms are not so fast.
+    now = 1.36
+    assert.deepStrictEqual(times(17).slice(15), [0.5, 1.36])
+    assert.isFalse(rush.on)
+    now = 1.4
+    assert.deepStrictEqual([rush.time(), rush.time()], [1.4, 1.4])
+    now = 1.41
+    later[0]!()
+    assert.deepStrictEqual([rush.time(), rush.on, later.length], [1.41, true, 2])
   })
 })

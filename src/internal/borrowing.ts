@@ -515,7 +515,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
       this.asks = true
       return this.start(borrower.holder)
     }
-    if (borrower.ready) return this.give(pool.begin(borrower))
+    if (borrower.ready || pool.onBorrow === undefined) return this.give(pool.begin(borrower))
     const hook = pool.ready(borrower)
     return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
   }

@@ -238,7 +238,8 @@ export class Borrower<A> implements Waiters.Waiter {
   /** How many items its fiber asked for in one step. */
   readonly group: number
   readonly since: number
-  readonly deadline: number
+  /** How long it waits, in milliseconds. */
+  private readonly patience: number
   /** When its item is lost it waits for another. */
   waits = true
   ahead: Waiters.Waiter | undefined = undefined
@@ -258,13 +259,17 @@ export class Borrower<A> implements Waiters.Waiter {
   /** Once the borrower's fiber sleeps. */
   sleeper: Sleeper | undefined = undefined
 
-  constructor(turn: number, holder: Holder, alone: boolean, group: number, since: number, deadline: number) {
+  constructor(turn: number, holder: Holder, alone: boolean, group: number, since: number, patience: number) {
     this.turn = turn
     this.holder = holder
     this.alone = alone
     this.group = group
     this.since = since
-    this.deadline = deadline
+    this.patience = patience
+  }
+
+  get deadline(): number {
+    return this.since + this.patience
   }
 
   get settled(): boolean {

@@ -55,7 +55,7 @@ export class Queue<A> {
   arrival(holder: Holder, alone: boolean, group: number, now: number): Borrower<A> {
     const { borrowTimeout, concurrency } = this.state.settings
     this.turns++
-    return new Borrower<A>(nextTurn(), holder, alone && concurrency > 1, group, now, now + borrowTimeout)
+    return new Borrower<A>(nextTurn(), holder, alone && concurrency > 1, group, now, borrowTimeout)
   }
 
   /** The borrower may be settled already when this returns. */
@@ -83,7 +83,7 @@ export class Queue<A> {
     } else if (borrowTimeout === 0) {
       this.timeOut(borrower, now, this.facts(now))
       this.left(now)
-    } else if (borrower.deadline !== Infinity) {
+    } else if (borrowTimeout < Infinity) {
       shell.deadline(waiters.head!.deadline)
     }
     return borrower

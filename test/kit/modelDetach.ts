@@ -23,10 +23,10 @@ export const detach = (
   if (plan.equal || !strictly(plan)) return
   const item = itemsOf(inside).find(({ scope }) => scope === entry.scope)
   const leases = item === undefined ? [] : Array.from(leasesOf(item))
+  const alone = leases.length === 1 && leases[0]!.taken
   const scope = Scope.makeUnsafe()
   const exit = world.fork(Scope.provide(pool.detach(entry.value), scope)).pollUnsafe()
   const detached = exit !== undefined && Exit.isSuccess(exit) && exit.value
-  const alone = leases.length === 1 && leases[0]!.taken
   if (detached !== alone) world.fail("detach", `item ${entry.number} of ${leases.length} borrowers: ${detached}`)
   if (!detached) return void world.fork(Scope.close(scope, Exit.void))
   if (itemsOf(inside).includes(item!)) world.fail("detach", `item ${entry.number} is in the pool still`)

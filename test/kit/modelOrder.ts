@@ -23,7 +23,9 @@ export interface Before {
 export const lookBefore = (inside: Inside, { check, checkAfter }: Plan, { now }: World): Before => {
   const { closed, lent, openings, settings, suspended, waiters } = inside.state
   const idle = idleOf(inside)
-  const unproven = idle.filter((item) => check && Math.min(now - item.idleSince, now - (item.checkedAt ?? -Infinity)) >= checkAfter)
+  const unproven = idle.filter((item) =>
+    check && Math.min(now - item.idleSince, now - (item.checkedAt ?? -Infinity)) >= checkAfter
+  )
   return {
     free: waiters.size === 0 && !closed && !suspended && lent <= settings.max,
     openings: openings.size,
