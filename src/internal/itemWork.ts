@@ -85,13 +85,17 @@ export class ItemWork<A, E, R> {
   }
 
   afterLease(item: Item<A>, exit: AnyExit): Work<R> | undefined {
-    return workOf(() => this.pool.effects.onReturn?.(item.value, exit))
+    return workOf(this.pool.effects.onReturn, item.value, exit)
   }
 
   cleaning(item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined, ended: boolean): Work<R> | undefined {
-    const { effects: { reset }, settings } = this.pool
+    const { effects: { onReturn, reset }, settings } = this.pool
+    // Most often there is nothing else.
+    if (verdict === undefined && onReturn === undefined && this.tending.size === 0) {
+      return item.doom === undefined ? workOf(reset, item.value, exit) : undefined
+    }
     const clean = (): Work<R> | undefined =>
-      item.status === "resetting" && item.doom === undefined ? workOf(() => reset?.(item.value, exit)) : undefined
+      item.status === "resetting" && item.doom === undefined ? workOf(reset, item.value, exit) : undefined
     const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
     const first = inTurn(after, verdict)
     // What is to be done first may end the item, and then there is nothing to clean. One
@@ -146,11 +150,15 @@ const inTurn = <R>(first: Work<R> | undefined, second: Work<R> | undefined): Wor
   first === undefined ? second : second === undefined ? first : Effect.andThen(first, second)
 
 /** What the user's function gives to do, if anything; what it throws is a failure like any other. */
-const workOf = <R>(f: () => Effect.Effect<unknown, unknown, R> | undefined): Work<R> | undefined => {
+const workOf = <A, R>(f: Hook<A, R> | undefined, value: A, exit: AnyExit): Work<R> | undefined => {
+  if (f === undefined) return undefined
   try {
-    const work = f()
+    const work = f(value, exit)
     return work && Effect.as(Effect.scoped(work), undefined)
   } catch (defect) {
     return Effect.die(defect)
   }
 }
+
+/** `onReturn`, or `reset`. */
+type Hook<A, R> = (value: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined

@@ -231,7 +231,9 @@ const begins = (sql: string): boolean => {
 
 const beginsAt = (sql: string, at: number): boolean => {
   const first = sql.charCodeAt(at) | 32
-  const word = first === 98 /* b */ ? begin : first === 115 /* s */ ? start : undefined
+  // Most statements are a SELECT.
+  const starts = first === 115 /* s */ && (sql.charCodeAt(at + 1) | 32) === 116 /* t */
+  const word = first === 98 /* b */ ? begin : starts ? start : undefined
   if (word === undefined) return false
   word.lastIndex = at
   return word.test(sql)
