@@ -1,6 +1,6 @@
 // Time where leases follow one another so fast that reading the clock at both ends of
 // each would cost as much as all else. It is then read once for so many of them, and
-// again in each turn of the event loop; and nobody asks it when an item comes back that
+// again in each turn of the event loop, if enough of them fall in one turn; and nobody asks it when an item comes back that
 // nobody waits for, which counts as idle from the end of the turn or until it is lent
 // again: a little too late, never too early, so that no rule speaks of it before its time.
 
@@ -30,6 +30,12 @@ export class Rush {
   private most = 0
   /** The end of this turn will be heard. */
   private ending = false
+  /** How many moments of this turn went without a reading. */
+  private spared = 0
+  /** So many turns in a row were not worth hearing of their ends. */
+  private poor = 0
+  /** So many readings more before it is tried again. */
+  private rest = 0
   /** What came back in this turn; some of it may be lent again. */
   private readonly items: Array<Dated> = []
   private readonly caller: Caller
@@ -42,22 +48,30 @@ export class Rush {
   time(): number {
     if (this.left === 0) return this.now()
     this.left--
+    this.spared++
     return this.last
   }
 
   /** The time. */
   now(): number {
     const now = this.caller.now()
-    this.on = now - this.last < rapidly * (1 + this.most - this.left)
+    this.on = now - this.last < rapidly * (1 + this.most - this.left) && this.rested
     this.last = now
     this.left = this.most = this.on ? together : 0
     if (this.on) this.hearEnd()
     return now
   }
 
+  private get rested(): boolean {
+    if (this.rest === 0) return true
+    this.rest--
+    return false
+  }
+
   /** The item came back, and nobody has read the clock. */
   add(item: Dated): void {
     item.undated = true
+    this.spared++
     if (item.toBeDated) return
     item.toBeDated = true
     this.items.push(item)
@@ -89,13 +103,24 @@ export class Rush {
   private readonly turnEnds = (): void => {
     this.ending = false
     this.left = this.most = 0
+    this.poor = this.spared < worthwhile ? this.poor + 1 : 0
+    this.spared = 0
+    if (this.poor >= patience) {
+      this.poor--
+      this.rest = pause
+    }
     this.dateAll()
   }
 }
 
-// Milliseconds: 20,000 leases a second one after the other. A clock costs 40 to 100 ns,
-// and a task in a turn of its own some times as much: it has to serve many.
+// Milliseconds: 20,000 leases a second one after the other.
 const rapidly = 0.05
+
+// A reading costs 40 to 100 ns; to hear the end of a turn costs a turn of the event loop
+// that may have nothing else to do, and a thousand.
+const worthwhile = 10
+const patience = 4
+const pause = 1000
 
 // Leases of one turn may grow longer without notice: the time that is told lags behind
 // by no more than so many of them take.
