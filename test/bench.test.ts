@@ -1,7 +1,17 @@
 /** The parts of the benchmark that measure nothing: what it counts, asks and prints. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { median, missed, quantile, resultOf, type Row, type Samples, timed, weighed } from "./bench/measure.ts"
+import {
+  median,
+  missed,
+  quantile,
+  resultOf,
+  type Row,
+  type Samples,
+  timed,
+  verdictOf,
+  weighed
+} from "./bench/measure.ts"
 import { parse } from "./bench/options.ts"
 import { type Curve, numbers, svgPlot, textPlot } from "./bench/plot.ts"
 import { table } from "./bench/table.ts"
@@ -48,6 +58,17 @@ describe("a row", () => {
     assert.isTrue(missed({ ...result, ratio: 0.501 }))
     assert.isTrue(missed({ ...result, ratio: Number.NaN }))
     assert.isFalse(missed({ ...result, target: undefined, ratio: 9 }))
+  })
+
+  it("is out of reach where the least that does the same misses the target too, and it is near to that", () => {
+    const result = resultOf({ ...row, target: 0.2, floor: "base" }, samples, "ns")
+    assert.strictEqual(result.floor, 0.25)
+    const verdict = (ratio: number, floor: number | undefined) => verdictOf({ ...result, ratio, floor })
+    assert.deepStrictEqual(
+      [verdict(0.2, 0.25), verdict(0.3, 0.25), verdict(0.31, 0.25), verdict(0.21, 0.2), verdict(0.3, undefined)],
+      ["met", "out of reach", "MISSED", "MISSED", "MISSED"]
+    )
+    assert.include(table([{ ...result, ratio: 0.3 }]), "0.20  out of reach: the least is 0.25")
   })
 })
 

@@ -83,8 +83,9 @@ export class Queue<A> {
     } else if (borrowTimeout === 0) {
       this.timeOut(borrower, now, this.facts(now))
       this.left(now)
-    } else if (borrowTimeout < Infinity) {
-      shell.deadline(waiters.head!.deadline)
+    } else if (borrowTimeout < Infinity && waiters.head === borrower) {
+      // The alarm of who is behind is set when those before it have left.
+      shell.deadline(borrower.deadline)
     }
     return borrower
   }

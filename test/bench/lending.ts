@@ -16,6 +16,7 @@ import {
   ourGet,
   ourUse,
   ownOptionsOf,
+  sketched,
   tarn,
   type Work
 } from "./pools.ts"
@@ -73,7 +74,8 @@ const borrowing = (borrowers: number, each: number) =>
     const ours = yield* QueuePool.make(optionsOf(size))
     const effects = yield* Pool.make({ acquire, size })
     const promises = yield* promisePools
-    const lenders = [ourUse(ours), effectUse(effects), bare("bare"), handOver(size), ...promises]
+    const least = yield* sketched(size)
+    const lenders = [ourUse(ours), effectUse(effects), bare("bare"), handOver(size), least, ...promises]
     return lenders.map((lender) => caseOf(lender, borrowers, each, "yield"))
   })
 
@@ -86,9 +88,18 @@ export const contended: Timed = {
       work: hundred,
       ours: "use 100",
       against: { "effect Pool.use": "effect use 100" },
-      target: 0.38
+      target: 0.38,
+      floor: "sketch 100"
     },
-    { name: "contended-peers", work: hundred, ours: "use 100", against: peers(100), target: 0.9 },
+    {
+      name: "contended-peers",
+      work: hundred,
+      ours: "use 100",
+      against: peers(100),
+      target: 0.9,
+      floor: "sketch 100"
+    },
+    { name: "contended-least", work: hundred, ours: "use 100", against: { "the least that is safe": "sketch 100" } },
     { name: "contended-floor", work: hundred, ours: "use 100", against: { "hand-over alone": "hand-over 100" } },
     { name: "contended-bare", work: hundred, ours: "use 100", against: { "two bare yields": "bare 100" } }
   ],
@@ -104,7 +115,8 @@ export const crowd: Timed = {
       work: crowded,
       ours: "use 10000",
       against: { "effect Pool.use": "effect use 10000" },
-      target: 0.17
+      target: 0.17,
+      floor: "sketch 10000"
     },
     {
       name: "crowd-self",
@@ -114,6 +126,7 @@ export const crowd: Timed = {
       target: 1.5
     },
     { name: "crowd-peers", work: crowded, ours: "use 10000", against: peers(10_000) },
+    { name: "crowd-least", work: crowded, ours: "use 10000", against: { "the least that is safe": "sketch 10000" } },
     { name: "crowd-floor", work: crowded, ours: "use 10000", against: { "hand-over alone": "hand-over 10000" } },
     { name: "crowd-bare", work: crowded, ours: "use 10000", against: { "two bare yields": "bare 10000" } }
   ],

@@ -64,6 +64,8 @@ export interface Row {
   readonly against: Readonly<Record<string, Quantity>>
   /** The ratio may be no more; undefined: it is only told. */
   readonly target?: number | undefined
+  /** The least that does the same: where it misses the target too, the target is out of reach. */
+  readonly floor?: Quantity | undefined
 }
 
 /** A row, filled in. */
@@ -78,6 +80,8 @@ export interface Result {
   /** The quartiles of the ratio. */
   readonly spread: readonly [number, number]
   readonly target: number | undefined
+  /** The ratio of the floor. */
+  readonly floor: number | undefined
 }
 
 const seriesOf = (quantity: Quantity, samples: Samples): ReadonlyArray<number> => {
@@ -94,7 +98,8 @@ export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B"): Result =
     return { name, values, middle: median(values) }
   })
   const { middle, name, values } = others.reduce((one, other) => other.middle < one.middle ? other : one, best!)
-  const ratios = ours.map((value, round) => value / values[round]!)
+  const against = (series: ReadonlyArray<number>) => series.map((value, round) => value / values[round]!)
+  const ratios = against(ours)
   return {
     name: row.name,
     work: row.work,
@@ -104,11 +109,26 @@ export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B"): Result =
     theirs: middle,
     ratio: median(ratios),
     spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
-    target: row.target
+    target: row.target,
+    floor: row.floor === undefined ? undefined : median(against(seriesOf(row.floor, samples)))
   }
 }
 
-export const missed = ({ ratio, target }: Result): boolean => target !== undefined && !(ratio <= target)
+export type Verdict = "met" | "out of reach" | "MISSED"
+
+// Who cannot reach a target has to come so near to what can be reached.
+const near = 1.2
+
+export const verdictOf = ({ floor, ratio, target }: Result): Verdict | undefined =>
+  target === undefined
+    ? undefined
+    : ratio <= target
+    ? "met"
+    : floor !== undefined && floor > target && ratio <= near * floor
+    ? "out of reach"
+    : "MISSED"
+
+export const missed = (result: Result): boolean => verdictOf(result) === "MISSED"
 
 /** Rows that are measured together. */
 export interface Family {

@@ -8,6 +8,7 @@ import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import GenericPool from "generic-pool"
 import * as Lightning from "lightning-pool"
 import * as Tarn from "tarn"
+import { sketch } from "./sketch.ts"
 
 /** What is done with an item: nothing, or one turn of the scheduler (an `await`). */
 export type Work = "nothing" | "yield"
@@ -138,6 +139,9 @@ export const handOver = (size: number): Lender => {
       })
   })
 }
+
+export const sketched = (size: number) =>
+  Effect.map(sketch(size), (pool) => inEffect("sketch", (work) => () => pool.use(work)))
 
 /** No pool at all: what the work costs when the borrowers take turns, one to wait and one to work. */
 export const bare = (name: string): Lender => ({

@@ -1,11 +1,15 @@
 /** Results as a table to read. */
-import { missed, type Result } from "./measure.ts"
+import { type Result, verdictOf } from "./measure.ts"
 
 const number = (value: number): string =>
   value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : 0 })
 
-const verdict = (result: Result): string =>
-  result.target === undefined ? "" : `${result.target.toFixed(2)}  ${missed(result) ? "MISSED" : "met"}`
+const verdict = (result: Result): string => {
+  const { floor, target } = result
+  const word = verdictOf(result)
+  if (target === undefined || word === undefined) return ""
+  return `${target.toFixed(2)}  ${word}${word === "out of reach" ? `: the least is ${floor!.toFixed(2)}` : ""}`
+}
 
 const cellsOf = (result: Result): ReadonlyArray<string> => [
   result.name,
