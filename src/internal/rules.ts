@@ -99,6 +99,7 @@ class Compiled<A, R> implements Rules<A, R> {
   private readonly root: Node<R>
   private readonly openers: ReadonlyArray<Opener<R>>
   private readonly steps: boolean
+  private readonly fallible: boolean
   private readonly undrawn: ReadonlyArray<number>
   private readonly unmade: ReadonlyArray<Stepper<R>>
   private readonly simple: boolean
@@ -120,6 +121,7 @@ class Compiled<A, R> implements Rules<A, R> {
     this.hastens = plan.conjunctions && plan.timed && plan.returns
     this.openers = plan.openers
     this.steps = plan.steppers > 0
+    this.fallible = plan.fallible
     this.undrawn = Array.from({ length: plan.deadlines }, () => Infinity)
     this.unmade = Array.from({ length: plan.steppers }, () => notMade)
     this.simple = plan.simple && (plan.predicates.length === 0 || !plan.conjunctions)
@@ -135,7 +137,7 @@ class Compiled<A, R> implements Rules<A, R> {
       // No larger than they need to be: every item has them.
       const steppers = this.steps ? this.unmade.slice() : none
       const memo: Memo<R> = { deadlines: this.undrawn.slice(), steppers, failure: undefined }
-      subject.memo = memo
+      subject.memo = this.fallible ? memo : memo.deadlines
       return Effect.forEach(this.openers, (open) => open(subject, memo), { discard: true })
     })
   }
@@ -241,7 +243,18 @@ const notMade = { done: true } as unknown as Stepper<never>
 
 type Opener<R> = (subject: Subject<unknown>, memo: Memo<R>) => Effect.Effect<void, never, R>
 
-const memoOf = <R>(subject: Subject<unknown>): Memo<R> | undefined => subject.memo as Memo<R> | undefined
+/** What is kept of the item; only the deadlines, where nothing else can come to be known. */
+type Kept<R> = Memo<R> | Memo<R>["deadlines"] | undefined
+
+const memoOf = <R>(subject: Subject<unknown>): Memo<R> | undefined => {
+  const kept = subject.memo as Kept<R>
+  return Array.isArray(kept) ? undefined : kept
+}
+
+const deadlineOf = (subject: Subject<unknown>, index: number): number => {
+  const kept = subject.memo as Kept<unknown>
+  return (Array.isArray(kept) ? kept : kept?.deadlines)?.[index] ?? Infinity
+}
 
 const settle = <R>(memo: Memo<R>, stepper: Stepper<R>, exit: Exit.Exit<unknown, unknown>): void => {
   if (Exit.isSuccess(exit)) return
@@ -292,6 +305,8 @@ class Plan<R> {
   readonly predicates: Array<Predicate> = []
   deadlines = 0
   steppers = 0
+  /** The items have Schedules, which can fail. */
+  fallible = false
   conjunctions = false
   /** Below these the tree has nothing to say at a return. */
   simple = true
@@ -391,6 +406,7 @@ class Plan<R> {
         this.timed = true
         this.returns = true
         this.simple = false
+        this.fallible = true
         return this.drawn(negated, verdict, (subject, memo) =>
           Effect.matchCause(
             Effect.flatMap(
@@ -434,7 +450,7 @@ class Plan<R> {
         memo.deadlines[index] = at
       })
     )
-    return past((subject) => memoOf<R>(subject)?.deadlines[index] ?? Infinity, negated, verdict)
+    return past((subject) => deadlineOf(subject, index), negated, verdict)
   }
 
   private stepped(
@@ -444,6 +460,7 @@ class Plan<R> {
     verdict: Verdict
   ): Node<R> {
     const index = this.steppers++
+    this.fallible = true
     this.idles = true
     this.returns = true
     this.simple = false
