@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
+import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
 import { type Background, uncaught } from "./background.ts"
@@ -60,12 +61,14 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   /** Somebody will ask where an item was borrowed. */
   private readonly traces: boolean
   private readonly background: Background<R>
+  private readonly scheduler: Scheduler.Scheduler
   private woken: Array<Borrower<A>> | undefined = undefined
 
   constructor(pool: Host<A, R>) {
     const { effects, settings } = pool
     this.state = pool.state
     this.background = pool.background
+    this.scheduler = pool.background.scheduler
     this.onBorrow = effects.onBorrow === undefined
       ? undefined
       : (item, left, done) => pool.work.onBorrow(item, left, done)
@@ -125,18 +128,15 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   }
 
   get use(): Using<A, E> {
-    return this.plainUse ??= (f) => this.useAs("shared", f)
+    return this.plainUse ??= this.traces
+      ? (f) => new Use(this, "shared", here(1), f, undefined)
+      : (f) => new Use(this, "shared", undefined, f, undefined)
   }
 
   get useExclusive(): Using<A, E> {
-    return this.plainUseExclusive ??= (f) => this.useAs("alone", f)
-  }
-
-  private useAs<B, E2, R2>(
-    kind: Kind,
-    f: (item: A) => Effect.Effect<B, E2, R2>
-  ): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return new Use<A, E, R, B, E2, R2>(this, kind, this.traces ? here(2) : undefined, f, undefined)
+    return this.plainUseExclusive ??= this.traces
+      ? (f) => new Use(this, "alone", here(1), f, undefined)
+      : (f) => new Use(this, "alone", undefined, f, undefined)
   }
 
   get useIfAvailable(): <B, E2, R2>(
@@ -324,7 +324,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   // loop each. But not ten thousand in one, as when the time of all ends at once.
   wake(borrower: Borrower<A>): void {
     const { holder } = borrower
-    if (holder.cache.scheduler !== this.background.scheduler) {
+    if (holder.cache.scheduler !== this.scheduler) {
       holder.currentDispatcher.scheduleTask(() => borrower.sleeper?.woken(), 0)
     } else if (this.woken === undefined) {
       const woken = this.woken = [borrower]

@@ -62,9 +62,9 @@ export class Queue<A> {
   enter(holder: Holder, alone: boolean, group: number): Borrower<A> {
     const { shell, state, waiters } = this
     const now = state.askedAt()
-    const { borrowTimeout, maxWaiters } = state.settings
+    const { borrowTimeout, max, maxWaiters } = state.settings
     const borrower = this.arrival(holder, alone, group, now)
-    if (this.turnedAway(borrower, now)) return borrower
+    if ((state.halted || group > max) && this.turnedAway(borrower, now)) return borrower
     state.lazy = false
     const bounded = maxWaiters < Infinity
     const before = bounded ? this.unserved : 0

@@ -30,7 +30,7 @@ export class Rush {
   private most = 0
   /** The end of this turn will be heard. */
   private ending = false
-  /** How many moments of this turn went without a reading. */
+  /** How many moments of this turn were told without a reading. */
   private spared = 0
   /** So many turns in a row were not worth hearing of their ends. */
   private poor = 0
@@ -71,7 +71,6 @@ export class Rush {
   /** The item came back, and nobody has read the clock. */
   add(item: Dated): void {
     item.undated = true
-    this.spared++
     if (item.toBeDated) return
     item.toBeDated = true
     this.items.push(item)
@@ -116,9 +115,9 @@ export class Rush {
 // Milliseconds: 20,000 leases a second one after the other.
 const rapidly = 0.05
 
-// A reading costs 40 to 100 ns; to hear the end of a turn costs a turn of the event loop
+// Moments of a turn: a reading costs 40 to 100 ns, two with what comes back undated; to hear the end of a turn costs a turn of the event loop
 // that may have nothing else to do, and a thousand.
-const worthwhile = 10
+const worthwhile = 6
 const patience = 4
 const pause = 1000
 

@@ -34,8 +34,17 @@ export class Waiters<W extends Waiter, S extends Supply> {
   bareAlone = 0
   private tail: W | undefined = undefined
 
+  /** Behind all others. */
   push(waiter: W): void {
-    this.insert(waiter, undefined)
+    this.enter(waiter)
+    const { tail } = this
+    waiter.ahead = tail
+    if (tail === undefined) this.head = waiter
+    else tail.behind = waiter
+    this.tail = waiter
+    // All others have one then.
+    if (this.spare.size > 0) this.give(waiter, this.takeSpare())
+    else this.bare ??= waiter
   }
 
   /** Back to its place, before `next`, or last when there is none: it was served in vain. */
