@@ -395,7 +395,11 @@ export interface Options<
     | undefined
   /** Default: 5 seconds. */
   readonly resetTimeout?: Duration.Input | undefined
-  /** When an item has lived long enough: a rule, or several of which any may speak. Default: never. */
+  /**
+   * When an item has lived long enough: a rule, or several of which any may speak. Where
+   * leases follow one another within 50 microseconds, the time is looked at once for 32 of
+   * their beginnings and ends, and in each turn of the event loop. Default: never.
+   */
   readonly recycle?: RecyclePolicy.Input<NoInfer<A>, RRecycle> | undefined
   /**
    * How often the rules without a deadline of their own (`when`, `check`) look at

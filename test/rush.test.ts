@@ -344,8 +344,8 @@ describe("reading the clock", () => {
   it.effect("happens seldom for many leases in a row, and twice for each that comes alone", () =>
     Effect.gen(function*() {
       const { counts, pool } = yield* counted()
-      // One in a row tells for sixteen more.
-      for (const [gap, expected] of [[0n, Math.ceil(100 / 17)], [1_000_000n, 200]] as const) {
+      // One in a row tells for thirty-two more.
+      for (const [gap, expected] of [[0n, Math.ceil(100 / 33)], [1_000_000n, 200]] as const) {
         yield* pool.use(() => Effect.void)
         yield* settle
         counts.reads = 0
@@ -401,7 +401,7 @@ describe("reading the clock", () => {
       }
     }))
 
-  it.effect("is late by no more than sixteen leases of a turn that grow longer", () =>
+  it.effect("is late by no more than thirty-two leases of a turn that grow longer", () =>
     Effect.gen(function*() {
       let opened = 0
       const acquire = Effect.sync(() => `item ${++opened}`)
@@ -415,11 +415,11 @@ describe("reading the clock", () => {
       )
       yield* Effect.andThen(
         Effect.replicateEffect(pool.use(() => Effect.void), 10, { discard: true }),
-        Effect.replicateEffect(long, 40, { discard: true })
+        Effect.replicateEffect(long, 80, { discard: true })
       )
       const of = (item: string) => used.filter((one) => one === item).length
       // Six of them begin within its time.
-      assert.isAtMost(of("item 1"), 6 + 16)
+      assert.isAtMost(of("item 1"), 6 + 32)
       // Each is looked at, once it is known that they are long.
       assert.strictEqual(of("item 2"), 6)
     }))
@@ -444,7 +444,7 @@ describe("reading the clock", () => {
     assert.deepStrictEqual([item.undated, item.idleSince], [false, 9])
   })
 
-  it("tells the same time to sixteen more, in this turn, while they follow one another fast", () => {
+  it("tells the same time to thirty-two more, in this turn, while they follow one another fast", () => {
     let now = 0
     const later: Array<() => void> = []
     const rush = new Rush({ now: () => now, later: (task) => void later.push(task) })
@@ -452,17 +452,17 @@ describe("reading the clock", () => {
     assert.deepStrictEqual([rush.time(), rush.on, later.length], [0, false, 0])
     now = 0.04
     assert.deepStrictEqual([rush.time(), rush.on, later.length], [0.04, true, 1])
-    now = 0.5
-    assert.deepStrictEqual(times(17), [...Array.from({ length: 16 }, () => 0.04), 0.5])
+    now = 1
+    assert.deepStrictEqual(times(33), [...Array.from({ length: 32 }, () => 0.04), 1])
     assert.deepStrictEqual([rush.on, later.length], [true, 1])
-    // Seventeen in 0.86 ms are not so fast.
-    now = 1.36
-    assert.deepStrictEqual(times(17).slice(15), [0.5, 1.36])
+    // Thirty-three in 1.7 ms are not so fast.
+    now = 2.7
+    assert.deepStrictEqual(times(33).slice(31), [1, 2.7])
     assert.isFalse(rush.on)
-    now = 1.4
-    assert.deepStrictEqual([rush.time(), rush.time()], [1.4, 1.4])
-    now = 1.41
+    now = 2.74
+    assert.deepStrictEqual([rush.time(), rush.time()], [2.74, 2.74])
+    now = 2.75
     later[0]!()
-    assert.deepStrictEqual([rush.time(), rush.on, later.length], [1.41, true, 2])
+    assert.deepStrictEqual([rush.time(), rush.on, later.length], [2.75, true, 2])
   })
 })

@@ -123,4 +123,4 @@ const pause = 1000
 
 // Leases of one turn may grow longer without notice: the time that is told lags behind
 // by no more than so many of them take.
-const together = 16
+const together = 32

@@ -37,7 +37,7 @@
 // - One who waits costs a Borrower besides, a place among those who are woken together, and
 //   effect's callback: some 450 bytes beyond two yields. `enter` puts it in the queue; `pass`
 //   hands it the next item that comes back. One task resumes up to 256 of them.
-// - The clock is read when a lease begins and when it ends, in a rush once for sixteen of
+// - The clock is read when a lease begins and when it ends, in a rush once for 32 of
 //   these moments (rush.ts). No fiber and no timer: who waits first sets one alarm for all.
 // - Events cost one branch while nobody listens; whoever does, or a hook, a reset, a limit of
 //   the lease, sharing or a budget that is short, takes the long way: `pick`, `takeBack`.
