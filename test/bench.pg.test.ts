@@ -42,6 +42,22 @@ describe("a comparison", () => {
     assert.isFalse(missed(withSpread(0, undefined)))
   })
 
+  it("has a target out of reach where what no client can be faster than misses it too, and it is near to that", () => {
+    const of = (middle: number, most: number | undefined): Comparison => ({
+      ...comparison,
+      throughput: { median: middle, spread: [0, middle] },
+      target: 1.3,
+      most
+    })
+    assert.deepStrictEqual(
+      [of(1, 1.2), of(0.9, 1.2), of(1, 1.3), of(1, undefined), of(1.3, 1.2)].map(missed),
+      [false, true, true, true, false]
+    )
+    assert.match(comparisonTable([of(1, 1.2)]), /1\.3 {2}out of reach: the most is 1\.20$/)
+    const known = comparisonOf("work", 64, { client: "theirs", against: "theirs", most: "ours" }, all)
+    assert.strictEqual(known.most, 2.5)
+  })
+
   it("is held to the target where it is the best of several against the same client", () => {
     const slow = {
       ...comparison,
