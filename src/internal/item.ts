@@ -36,6 +36,8 @@ export interface Home<A> {
 /** Gives an item back as a scope's finalizer. */
 export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 
+let orders = 0
+
 /**
  * One borrower's hold on an item. A lease that is over is used again for the next,
  * so that borrowing allocates nothing: an item that is not shared has one of them
@@ -61,6 +63,8 @@ export class Lease<A> {
   /** The call that asked for it, and the frames around; only where long leases are told of. */
   site: Site | undefined = undefined
   since = 0
+  /** Its place among all that ever began. */
+  order = 0
   /** The fiber that `use` runs in, where a lease can be ended from outside. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** Why it was ended from outside. */
@@ -84,6 +88,7 @@ export class Lease<A> {
     this.by = holder.id
     this.span = holder.cache.span
     this.since = now
+    this.order = ++orders
   }
 
   /** An item must not keep what belongs to its last borrower, nor take that one's fiber for the next one's. */

@@ -44,11 +44,11 @@ export class Registry<A> implements Iterable<Item<A>> {
 
 // One's own, then the lent, then the others; of each kind the one that was lent last.
 const rank = (item: Item<unknown>, holder: Holder | undefined): number => {
-  if (item.status !== "lent") return item.lease.since - Number.MAX_SAFE_INTEGER
+  if (item.status !== "lent") return item.lease.order - Number.MAX_SAFE_INTEGER
   let last = -Infinity
-  for (const { by, since } of leasesOf(item)) {
+  for (const { by, order } of leasesOf(item)) {
     if (by === holder?.id) return Infinity
-    last = Math.max(last, since)
+    last = Math.max(last, order)
   }
   return last
 }

@@ -44,6 +44,11 @@ export class Rush {
     this.caller = caller
   }
 
+  /** Surely before that time, unless this turn takes longer than anybody should wait for. */
+  before(due: number): boolean {
+    return this.time() < due - stall
+  }
+
   /** The time, or in a rush that of a few leases ago in this turn. */
   time(): number {
     if (this.left === 0) return this.now()
@@ -95,8 +100,8 @@ export class Rush {
 
   private hearEnd(): void {
     if (this.ending) return
-    this.ending = true
     this.caller.later(this.turnEnds)
+    this.ending = true
   }
 
   private readonly turnEnds = (): void => {
@@ -122,5 +127,6 @@ const patience = 4
 const pause = 1000
 
 // Leases of one turn may grow longer without notice: the time that is told lags behind
-// by no more than so many of them take.
+// by no more than so many of them take. What is due within the minute is not left to it.
 const together = 32
+const stall = 60_000

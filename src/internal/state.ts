@@ -187,7 +187,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** When a borrower asks. */
   askedAt(): number {
-    return this.swift ? this.rush.time() : this.shell.now()
+    return this.swift ? this.rush.now() : this.shell.now()
   }
 
   // ---- borrowing
@@ -203,7 +203,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** What has just come back in a rush may be lent again with nothing to be asked or opened. */
   private goesAgain(item: Item<A>): boolean {
     return this.waiters.size === 0 && !this.halted && !this.listening && !this.lazy && this.settings.minIdle === 0 &&
-      !this.rules.lends && this.rush.time() < item.dueAt
+      !this.rules.lends && this.rush.before(item.dueAt)
   }
 
   private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
@@ -327,6 +327,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.leases--
     lease.over()
     const { item } = lease
+    this.rush.date(item, now)
     const { share } = item
     if (borrower.touched) item.doom ??= "borrow given up"
     if (!this.stillShared(lease)) {
@@ -388,6 +389,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.end(lease, exit)
     this.clock?.over(lease)
     item.idleSince = this.usedAt = now
+    item.undated = false
     if (this.listening) this.tell({ _tag: "Returned", item: item.id, held: now - lease.since }, now)
     let pending: Work<R> | undefined
     if (rules.returns || now > item.dueAt) {
@@ -447,17 +449,19 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** It goes to the first who waits: for all others there is as much as before. */
   private passes(item: Item<A>): boolean {
-    return !this.rules.lends && !this.outage.held && this.rush.time() <= item.dueAt
+    return !this.rules.lends && !this.outage.held && this.rush.before(item.dueAt)
   }
 
   /** What `giveBack` comes to then. */
   private pass(lease: Lease<A>, item: Item<A>, borrower: Borrower<A>): void {
-    const now = this.rush.last
+    const { last } = this.rush
     this.end(lease, Exit.void)
-    item.idleSince = this.usedAt = now
+    // Not before that; and later, should its borrower leave without it.
+    item.idleSince = last
+    this.rush.add(item)
     this.waiters.leave(borrower)
     this.leases++
-    lease.begin(borrower.holder, now)
+    lease.begin(borrower.holder, last)
     this.hand(lease, borrower)
   }
 

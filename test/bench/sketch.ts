@@ -1,8 +1,8 @@
 /**
  * The least that lends safely, on effect's public API: what ends a lease is set up before an
  * item is asked for, a waiter leaves the queue in one step from anywhere, all that were woken
- * are resumed by one task, age, uses and exit are looked at, and the clock is read once for
- * sixteen leases of a turn. It never opens, closes, checks, refuses or times out anything: a
+ * are resumed by one task, age, uses and exit are looked at, and the clock is read once for 32
+ * moments of a turn, but for who waits, whose time must not be cut short. It never opens, closes, checks, refuses or times out anything: a
  * floor for whatever does.
  */
 import { Clock, Effect, Effectable, type Exit, type Fiber, type Scheduler } from "effect"
@@ -52,9 +52,12 @@ export class Sketch {
     return new Use(this, work)
   }
 
+  time(fiber: AnyFiber): number {
+    return this.left-- > 0 ? this.at : this.now(fiber)
+  }
+
   now(fiber: AnyFiber): number {
-    if (this.left-- > 0) return this.at
-    this.left = 16
+    this.left = 32
     this.at = Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
     this.dispatcher ??= fiber.cache.scheduler.makeDispatcher()
     if (!this.ending) {
@@ -78,13 +81,13 @@ export class Sketch {
   take(fiber: AnyFiber): Item | undefined {
     if (this.first !== undefined) return undefined
     const item = this.idle.pop()
-    if (item !== undefined && this.now(fiber) > item.due) throw new Error("never")
+    if (item !== undefined && this.time(fiber) > item.due) throw new Error("never")
     return item
   }
 
   giveBack(item: Item, exit: AnyExit, fiber: AnyFiber): void {
     item.uses++
-    if (exit._tag === "Failure" || item.uses >= 1e9 || this.now(fiber) > item.due) throw new Error("never")
+    if (exit._tag === "Failure" || item.uses >= 1e9 || this.time(fiber) > item.due) throw new Error("never")
     const { first } = this
     if (first === undefined) {
       this.idle.push(item)

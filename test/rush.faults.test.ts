@@ -1,0 +1,182 @@
+/** In a rush the event loop may stall, and others may step in: nobody's time is cut short, and what was asked for in this turn counts in it. */
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
+import { elapse } from "./kit/books.ts"
+import { settle, Source, type Thing } from "./kit/items.ts"
+import { record } from "./kit/observe.ts"
+
+/** A TestClock that can be put forward within a step, as by a computation that takes so long. */
+const stalling = Effect.gen(function*() {
+  const clock = yield* Clock.Clock
+  let ahead = 0n
+  const stalled = Object.create(clock, {
+    monotonicTimeNanosUnsafe: { value: () => clock.monotonicTimeNanosUnsafe() + ahead }
+  }) as Clock.Clock
+  return { clock: stalled, stall: (millis: number) => Effect.sync(() => void (ahead += BigInt(millis) * 1_000_000n)) }
+})
+
+type Options = Partial<QueuePool.Options<Thing, unknown>>
+
+/** A pool in the midst of a rush. */
+const inARush = Effect.fnUntraced(function*(options: Options = {}) {
+  const { clock, stall } = yield* stalling
+  const source = new Source()
+  const pool = yield* Effect.provideService(
+    QueuePool.make({ acquire: source.acquire, max: 1, ...options }),
+    Clock.Clock,
+    clock
+  )
+  yield* pool.use(() => Effect.void)
+  yield* settle
+  yield* elapse(1000)
+  yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
+  return { pool, source, stall }
+})
+
+/** In the same step, as far as it comes. */
+const atOnce = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { startImmediately: true })
+
+describe("when a turn takes long in a rush", () => {
+  it.effect("a borrower waits for the whole of its time, from when it asked", () =>
+    Effect.gen(function*() {
+      const { pool, stall } = yield* inARush({ borrowTimeout: 500 })
+      const gate = yield* Deferred.make<void>()
+      const waiter = yield* Deferred.make<Fiber.Fiber<void, unknown>>()
+      yield* atOnce(pool.use(() =>
+        Effect.gen(function*() {
+          yield* stall(1000)
+          yield* Deferred.succeed(waiter, yield* atOnce(pool.use(() => Effect.void)))
+          yield* Deferred.await(gate)
+        })
+      ))
+      yield* elapse(400)
+      const waits = yield* Deferred.await(waiter)
+      assert.isUndefined(waits.pollUnsafe())
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(waits)
+    }))
+
+  it.effect("so does a borrower of another key of the map", () =>
+    Effect.gen(function*() {
+      const { clock, stall } = yield* stalling
+      const acquire = (key: string) => Effect.succeed(key)
+      const map = yield* Effect.provideService(
+        QueuePoolMap.make({ acquire, max: 1, borrowTimeout: 500 }),
+        Clock.Clock,
+        clock
+      )
+      const scope = yield* Scope.make()
+      yield* Scope.provide(map.get("quiet"), scope)
+      yield* map.use("busy", () => Effect.void)
+      yield* settle
+      yield* Effect.replicateEffect(map.use("busy", () => Effect.void), 4)
+      yield* stall(1000)
+      const waiter = yield* atOnce(map.use("quiet", () => Effect.void))
+      yield* elapse(400)
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(waiter)
+    }))
+
+  it.effect("an item is idle from when it came back, not before, when whom it was handed to leaves", () =>
+    Effect.gen(function*() {
+      const { pool, stall } = yield* inARush({ recycle: RecyclePolicy.idle("2 minutes") })
+      let waiter: Fiber.Fiber<void, unknown> | undefined
+      yield* pool.use(() =>
+        Effect.gen(function*() {
+          waiter = yield* atOnce(pool.use(() => Effect.void))
+          yield* stall(150_000)
+        })
+      )
+      waiter!.interruptUnsafe()
+      yield* settle
+      assert.deepStrictEqual((yield* pool.sweep).recycled, [])
+    }))
+
+  it.effect("no waiter is handed an item that is past its age", () =>
+    Effect.gen(function*() {
+      const { pool, stall } = yield* inARush({ recycle: RecyclePolicy.age("10 seconds") })
+      let waiter: Fiber.Fiber<number, unknown> | undefined
+      yield* pool.use(() =>
+        Effect.gen(function*() {
+          waiter = yield* atOnce(pool.use(({ id }) => Effect.succeed(id)))
+          yield* stall(50_000)
+        })
+      )
+      assert.strictEqual(yield* Fiber.join(waiter!), 2)
+    }))
+
+  it.effect("of items with equal values the one that was lent last is meant", () =>
+    Effect.gen(function*() {
+      let closed = 0
+      const acquire = Effect.acquireRelease(Effect.succeed("same"), () => Effect.sync(() => void closed++))
+      const pool = yield* QueuePool.make({ acquire, max: 2, order: "fifo" })
+      yield* pool.use(() => pool.use(() => Effect.void))
+      yield* settle
+      yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
+      const scopes = [yield* Scope.make(), yield* Scope.make()]
+      for (const scope of scopes) yield* Scope.provide(pool.get, scope)
+      yield* Fiber.join(yield* atOnce(pool.invalidate("same")))
+      yield* Scope.close(scopes[1]!, Exit.void)
+      yield* settle
+      assert.strictEqual(closed, 1)
+      yield* Scope.close(scopes[0]!, Exit.void)
+      yield* settle
+      assert.strictEqual(closed, 1)
+    }))
+
+  it.effect("who listens is told for how long a borrower has waited, and no longer", () =>
+    Effect.gen(function*() {
+      const { pool, stall } = yield* inARush()
+      const events = yield* record(pool)
+      yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
+      let waiter: Fiber.Fiber<void, unknown> | undefined
+      yield* pool.use(() =>
+        Effect.gen(function*() {
+          yield* stall(1000)
+          waiter = yield* atOnce(pool.use(() => Effect.void))
+        })
+      )
+      yield* Fiber.join(waiter!)
+      yield* settle
+      const waited = events.flatMap((event) => event._tag === "Borrowed" ? [event.waited] : [])
+      assert.strictEqual(waited.at(-1), 0)
+    }))
+})
+
+describe("what has just come back in a rush", () => {
+  it.effect("is lent to nobody when the pool is suspended in this turn", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* inARush()
+      yield* pool.suspend
+      const waiter = yield* atOnce(pool.use(() => Effect.void))
+      assert.isUndefined(waiter.pollUnsafe())
+      yield* pool.resume
+      yield* Fiber.join(waiter)
+    }))
+
+  it.effect("is told of when somebody has begun to listen in this turn", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* inARush()
+      const events: Array<string> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(pool.events, ({ _tag }) => Effect.sync(() => void events.push(_tag))),
+        { startImmediately: true }
+      )
+      yield* pool.use(() => Effect.void)
+      yield* settle
+      assert.deepStrictEqual(events, ["Borrowed", "Returned"])
+    }))
+
+  it.effect("leaves another to be opened when minIdle was set in this turn", () =>
+    Effect.gen(function*() {
+      for (const during of [false, true]) {
+        const { pool, source } = yield* inARush({ max: 3 })
+        const resize = pool.resize({ minIdle: 1 })
+        if (during) yield* pool.use(() => Effect.andThen(resize, settle))
+        else yield* Effect.andThen(resize, pool.use(() => settle))
+        assert.strictEqual(source.opened.length, 2)
+      }
+    }))
+})
