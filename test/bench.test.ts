@@ -65,7 +65,7 @@ describe("a row", () => {
     assert.strictEqual(result.floor, 0.25)
     const verdict = (ratio: number, floor: number | undefined) => verdictOf({ ...result, ratio, floor })
     assert.deepStrictEqual(
-      [verdict(0.2, 0.25), verdict(0.31, 0.25), verdict(0.32, 0.25), verdict(0.21, 0.2), verdict(0.3, undefined)],
+      [verdict(0.2, 0.25), verdict(0.32, 0.25), verdict(0.33, 0.25), verdict(0.21, 0.2), verdict(0.3, undefined)],
       ["met", "out of reach", "MISSED", "MISSED", "MISSED"]
     )
     assert.include(table([{ ...result, ratio: 0.3 }]), "0.20  out of reach: the least is 0.25")

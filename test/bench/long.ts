@@ -7,8 +7,8 @@ import { heap } from "./weighing.ts"
 const total = 10_000_000
 const steps = 20
 const size = 10
-// Bytes: what the runtime itself learns and forgets. One byte per lease would be a hundred times as much.
-const noise = 100_000
+// Bytes: what the runtime itself learns and forgets. One byte per lease would be forty times as much.
+const noise = 250_000
 
 /** The heap after each part of them, in bytes. */
 export const long = Effect.gen(function*() {
