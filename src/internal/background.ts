@@ -129,7 +129,7 @@ export class Background<R> {
 export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
-export const guarded = (task: () => void): void => {
+const guarded = (task: () => void): void => {
   try {
     task()
   } catch (error) {

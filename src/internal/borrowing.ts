@@ -220,7 +220,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
       return Effect.void
     }
     // By a weak reference: a lease that is over has this, and would never be collected.
-    dropped.register(release, new WeakRef(lease) as never)
+    dropped.register(release, new WeakRef(lease))
     return release
   }
 
