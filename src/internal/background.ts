@@ -42,7 +42,7 @@ class Ground<R> {
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
-  readonly later = (task: () => void): void => this.dispatcher.scheduleTask(() => guarded(task), 0)
+  readonly later = (task: () => void): void => this.dispatcher.scheduleTask(() => guarded(run, task), 0)
 }
 
 export class Background<R> {
@@ -129,17 +129,15 @@ export class Background<R> {
 export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
-const guarded = (task: () => void): void => {
+export const guarded = <A>(task: (of: A) => void, of: A): void => {
   try {
-    task()
+    task(of)
   } catch (error) {
-    uncaught(error)
+    // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
+    queueMicrotask(() => {
+      throw error
+    })
   }
 }
 
-export const uncaught = (error: unknown): void => {
-  // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
-  queueMicrotask(() => {
-    throw error
-  })
-}
+const run = (task: () => void): void => task()

@@ -13,7 +13,7 @@ import type * as Option from "effect/Option"
 import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
-import { type Background, uncaught } from "./background.ts"
+import { type Background, guarded } from "./background.ts"
 import { Group, taken } from "./group.ts"
 import type { Borrower, Holder, Item, Kind, Lease, Refusal, Sleeper } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
@@ -341,15 +341,11 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
     const to = Math.min(woken.length, from + atOnce)
     if (to < woken.length) this.background.later(() => this.resume(woken, to))
-    for (let i = from; i < to; i++) {
-      try {
-        woken[i]!.sleeper?.woken()
-      } catch (error) {
-        uncaught(error)
-      }
-    }
+    for (let i = from; i < to; i++) guarded(rouse, woken[i]!)
   }
 }
+
+const rouse = ({ sleeper }: { readonly sleeper: Sleeper | undefined }): void => sleeper?.woken()
 
 /** What a lease is for: what `use` was given, or something that needs the lease itself. */
 type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>

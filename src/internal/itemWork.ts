@@ -90,9 +90,9 @@ export class ItemWork<A, E, R> {
 
   cleaning(item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined, ended: boolean): Work<R> | undefined {
     const { effects: { onReturn, reset }, settings } = this.pool
-    // Most often there is nothing else.
+    // Most often there is nothing else, and then the item is not doomed.
     if (verdict === undefined && onReturn === undefined && this.tending.size === 0) {
-      return item.doom === undefined ? workOf(reset, item.value, exit) : undefined
+      return workOf(reset, item.value, exit)
     }
     const clean = (): Work<R> | undefined =>
       item.status === "resetting" && item.doom === undefined ? workOf(reset, item.value, exit) : undefined

@@ -112,8 +112,6 @@ export interface Shell<A, R> {
   /** Ends what runs within the lease. */
   readonly interrupt: (fiber: Fiber.Fiber<unknown, unknown>) => void
   readonly empty: () => void
-  /** In a turn of its own. */
-  readonly later: (task: () => void) => void
   readonly emit: (event: PoolEvent) => void
 }
 

@@ -53,10 +53,6 @@ export class PoolShell<A, E, R> implements Shell<A, R> {
     return this.pool.background.clock.currentTimeMillisUnsafe()
   }
 
-  get later(): (task: () => void) => void {
-    return this.pool.background.later
-  }
-
   get random(): () => number {
     return this.pool.background.random
   }
