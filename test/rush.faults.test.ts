@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
+import { behind } from "../src/internal/registered.ts"
+import type { PoolState } from "../src/internal/state.ts"
 import { elapse } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
@@ -178,5 +180,26 @@ describe("what has just come back in a rush", () => {
         else yield* Effect.andThen(resize, pool.use(() => settle))
         assert.strictEqual(source.opened.length, 2)
       }
+    }))
+})
+
+describe("an item that goes from one borrower to the next", () => {
+  it.effect("shows that opens are of use: what was held back starts for those behind", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* inARush({ max: 2 })
+      const { state } = behind(pool) as { readonly state: PoolState<Thing, never> }
+      const gates = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const first = yield* atOnce(pool.use(() => Deferred.await(gates[0]!)))
+      // As after items that ended as soon as they were opened.
+      state.outage.held = true
+      const next = yield* atOnce(pool.use(() => Deferred.await(gates[1]!)))
+      const behindIt = yield* atOnce(pool.use(({ id }) => Effect.succeed(id)))
+      yield* settle
+      assert.strictEqual(source.opened.length, 1)
+      yield* Deferred.succeed(gates[0]!, undefined)
+      yield* Fiber.join(first)
+      assert.strictEqual(yield* Fiber.join(behindIt), 2)
+      yield* Deferred.succeed(gates[1]!, undefined)
+      yield* Fiber.join(next)
     }))
 })
