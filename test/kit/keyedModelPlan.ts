@@ -122,7 +122,7 @@ export const drawSteadyPlan = (seed: number): KeyedPlan => {
   return {
     ...plan,
     tasks: "fifo",
-    maxTotal: plan.keys.reduce((sum, key) => sum + (key ?? plan.common).max, 0),
+    maxTotal: Math.max(plan.common.min, plan.keys.reduce((sum, key) => sum + (key ?? plan.common).max, 0)),
     outer: 0
   }
 }
