@@ -177,9 +177,9 @@ export const make = (options: Options): Effect.Effect<Budget, PoolError> =>
  * **Details**
  *
  * A borrower's open takes them in one order, that of the budget made last first and those of
- * `fromRefusal` at the end, and keeps what it has while it waits for the next; so two pools never wait for one another, and a
- * pool that needs several is not passed for ever by those that need one. What is opened
- * ahead of need takes all at once or none.
+ * `fromRefusal` at the end, and keeps what it has while it waits for the next; so two pools
+ * never wait for one another, and a pool that needs several is not passed for ever by those
+ * that need one. What is opened ahead of need takes all at once or none.
  *
  * **Gotchas**
  *

@@ -398,7 +398,8 @@ export interface Options<
   /**
    * When an item has lived long enough: a rule, or several of which any may speak. Where
    * leases follow one another within 50 microseconds, the time is looked at once for 32 of
-   * their beginnings and ends, and in each turn of the event loop. Default: never.
+   * their beginnings and ends, and in each turn of the event loop; but for each of an item
+   * that is due within the minute. Default: never.
    */
   readonly recycle?: RecyclePolicy.Input<NoInfer<A>, RRecycle> | undefined
   /**

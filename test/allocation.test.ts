@@ -12,8 +12,8 @@ const measured = (): Bytes => {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" })) as Bytes
 }
 
-// Node 24 on x64, in bytes: use 474, beside 362 of the floor and 532 of effect's Pool; get 1,035, beside 1,170;
-// contended 2,360, beside 1,914 of two bare yields, 2,060 of the least that is safe and 4,530. What is allowed is
+// Node 24 on x64, in bytes: use 470, beside 356 of the floor and 530 of effect's Pool; get 964, beside 1,095;
+// contended 2,360, beside 1,910 of two bare yields, 2,070 of the least that is safe and 4,450. What is allowed is
 // a third more than that beyond the floor: an object more on the path of every lease is beyond it.
 describe("what a lease allocates", () => {
   it("is little beyond what effect needs for the end of an effect, and less than with effect's Pool", {

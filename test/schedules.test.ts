@@ -162,8 +162,9 @@ describe("what the schedules notice", () => {
   )
 
   notices("the last comer is served first", /fifo/, ({ state: { waiters } }) => {
-    const { insert } = waiters
-    waiters.push = (waiter) => insert.call(waiters, waiter, waiters.head)
+    const { insert, push } = waiters
+    waiters.push = (waiter) =>
+      waiters.head === undefined ? push.call(waiters, waiter) : insert.call(waiters, waiter, waiters.head)
   })
 
   notices(

@@ -167,10 +167,6 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   /** Its places among the idle items of all these pools. */
   places: ReadonlyArray<Cold> = nowhere
 
-  get budget(): Pressure | undefined {
-    return this.home.budget
-  }
-
   constructor(
     home: Home<A>,
     id: number,
@@ -186,6 +182,10 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
     this.openedAt = this.idleSince = openedAt
     this.openedWall = openedWall
     this.lease = new Lease(this)
+  }
+
+  get budget(): Pressure | undefined {
+    return this.home.budget
   }
 }
 

@@ -1,8 +1,8 @@
 // Time where leases follow one another so fast that reading the clock at both ends of
-// each would cost as much as all else. It is then read once for so many of them, and
-// again in each turn of the event loop, if enough of them fall in one turn; and nobody asks it when an item comes back that
-// nobody waits for, which counts as idle from the end of the turn or until it is lent
-// again: a little too late, never too early, so that no rule speaks of it before its time.
+// each would cost as much as all else. If enough of them fall in one turn of the event
+// loop, it is read once for so many, and again in each turn. What comes back meanwhile
+// counts as idle from the end of the turn, or until it is lent again: a little too late,
+// never too early, so that no rule speaks of it before its time.
 
 /** What came back. */
 export interface Dated {
@@ -73,7 +73,7 @@ export class Rush {
     return false
   }
 
-  /** The item came back, and nobody has read the clock. */
+  /** The item came back, and nobody has read the clock since. */
   add(item: Dated): void {
     item.undated = true
     if (item.toBeDated) return
@@ -120,9 +120,10 @@ export class Rush {
 // Milliseconds: 20,000 leases a second one after the other.
 const rapidly = 0.05
 
-// Moments of a turn: a reading costs 40 to 100 ns, two with what comes back undated; to hear the end of a turn costs a turn of the event loop
-// that may have nothing else to do, and a thousand.
+// So many moments told in a turn: a reading costs 40 to 100 ns, and each of them saves two. To
+// hear the end of a turn costs a round of an event loop that may have nothing else to do: 1,000.
 const worthwhile = 6
+// Turns that were not worth it, and readings until it is tried again.
 const patience = 4
 const pause = 1000
 

@@ -180,14 +180,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return ++this.ids
   }
 
-  /** Nobody wants to know the time of each lease exactly. */
-  private get swift(): boolean {
-    return this.plain && !this.listening
-  }
-
-  /** When a borrower asks. */
+  /** When a borrower asks; so a rush hears how fast they follow one another. */
   askedAt(): number {
-    return this.swift ? this.rush.now() : this.shell.now()
+    return this.plain && !this.listening ? this.rush.now() : this.shell.now()
   }
 
   // ---- borrowing
@@ -207,16 +202,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
-    const { lease } = item
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    item.status = "lent"
-    this.lent++
-    this.budget?.busy(item)
-    this.leases++
-    lease.begin(holder, this.rush.last)
-    this.totals.borrowed++
+    const lease = this.lendTo(item, holder, false, this.rush.last)
+    this.grant(lease, 0)
     return lease
   }
 
@@ -253,7 +243,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
-      const now = this.swift ? this.rush.now() : this.shell.now()
+      const now = this.askedAt()
       this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
@@ -375,9 +365,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const { item } = lease
     if (this.plain && this.stays(item, exit)) {
       const { head } = this.waiters
-      if (head !== undefined ? this.passes(item) : this.rush.on && this.keeps(item)) {
-        return head !== undefined ? this.pass(lease, item, head) : this.keep(lease, item)
-      }
+      if (head === undefined) { if (this.rush.on && this.keeps(item)) return this.keep(lease, item) }
+      else if (this.passes(item)) return this.pass(lease, item, head)
     }
     this.takeBack(lease, exit)
   }
@@ -454,11 +443,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** What `giveBack` comes to then. */
   private pass(lease: Lease<A>, item: Item<A>, borrower: Borrower<A>): void {
-    const { last } = this.rush
+    const { last, on } = this.rush
     this.end(lease, Exit.void)
-    // Not before that; and later, should its borrower leave without it.
-    item.idleSince = last
-    this.rush.add(item)
+    item.idleSince = this.usedAt = last
+    // It came back later than that, and its borrower may still leave without it.
+    if (on) this.rush.add(item)
     this.waiters.leave(borrower)
     this.leases++
     lease.begin(borrower.holder, last)

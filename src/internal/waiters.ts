@@ -49,21 +49,21 @@ export class Waiters<W extends Waiter, S extends Supply> {
 
   /** Back to its place, before `next`, or last when there is none: it was served in vain. */
   insert(waiter: W, next: W | undefined): void {
+    if (next === undefined) return this.push(waiter)
     this.enter(waiter)
-    const ahead = (next === undefined ? this.tail : next.ahead) as W | undefined
+    const ahead = next.ahead as W | undefined
     waiter.ahead = ahead
     waiter.behind = next
     if (ahead === undefined) this.head = waiter
     else ahead.behind = waiter
-    if (next === undefined) this.tail = waiter
-    else next.ahead = waiter
+    next.ahead = waiter
     // All others have one then.
     if (this.spare.size > 0) return this.give(waiter, this.takeSpare())
     if (this.bare === next) {
       this.bare = waiter
       return
     }
-    if (next?.supply === undefined) return
+    if (next.supply === undefined) return
     // Those behind it have supplies: the last that has one gives it up.
     const last = (this.bare === undefined ? this.tail : this.bare.ahead) as W
     this.give(waiter, this.strip(last)!)

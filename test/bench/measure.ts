@@ -116,8 +116,8 @@ export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B"): Result =
 
 export type Verdict = "met" | "out of reach" | "MISSED"
 
-// Who cannot reach a target has to come so near to what can be reached.
-const near = 1.3
+/** Who cannot reach a target has to come so near to what can be reached. */
+export const near = 1.3
 
 export const verdictOf = ({ floor, ratio, target }: Result): Verdict | undefined =>
   target === undefined

@@ -1,5 +1,5 @@
 /** What came out of the rounds, and how it compares. */
-import { median, quantile } from "./measure.ts"
+import { median, near, quantile } from "./measure.ts"
 import type { Sample } from "./pgMeter.ts"
 
 /** One client at one concurrency: medians over the rounds, and the latencies of all rounds together. */
@@ -109,9 +109,6 @@ export const bestMeets = (
 export const missed = (comparison: Comparison): boolean =>
   comparison.target !== undefined && !(comparison.throughput.spread[1] >= comparison.target) &&
   !outOfReach(comparison, comparison.target)
-
-// Who cannot reach a target has to come so near to what can be reached.
-const near = 1.25
 
 const outOfReach = ({ most, throughput }: Comparison, target: number): boolean =>
   most !== undefined && most < target && throughput.median * near >= most

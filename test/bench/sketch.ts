@@ -2,10 +2,11 @@
  * The least that lends safely, on effect's public API: what ends a lease is set up before an
  * item is asked for, a waiter leaves the queue in one step from anywhere, all that were woken
  * are resumed by one task, age, uses and exit are looked at, and the clock is read once for 32
- * moments of a turn, but for who waits, whose time must not be cut short. It never opens, closes, checks, refuses or times out anything: a
- * floor for whatever does.
+ * moments of a turn, but for who waits, whose time must not be cut short. It never opens,
+ * closes, checks, refuses or times out anything: a floor for whatever does.
  */
-import { Clock, Effect, Effectable, type Exit, type Fiber, type Scheduler } from "effect"
+import { Clock, Effect, type Exit, type Fiber, type Scheduler } from "effect"
+import { type Evaluated, Operation } from "../../src/internal/operation.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -16,20 +17,6 @@ interface Item {
   uses: number
   readonly due: number
 }
-
-/** An Effect whose instances are evaluated by `start`. */
-const Operation: new() => Effect.Effect<unknown> = (() => {
-  const Operation = function() {}
-  Operation.prototype = Effectable.Prototype<
-    Effect.Effect<unknown> & { start(fiber: AnyFiber): Effect.Effect<unknown> }
-  >({
-    label: "Sketch",
-    evaluate(fiber) {
-      return this.start(fiber)
-    }
-  })
-  return Operation as never
-})()
 
 export class Sketch {
   readonly idle: Array<Item>
@@ -114,7 +101,7 @@ export class Sketch {
   }
 }
 
-class Use extends Operation {
+class Use extends Operation<unknown, never, never> implements Evaluated<unknown, never, never> {
   private readonly pool: Sketch
   private readonly work: Work
 
@@ -130,7 +117,7 @@ class Use extends Operation {
   }
 }
 
-class Loan extends Operation {
+class Loan extends Operation<unknown, never, never> implements Evaluated<unknown, never, never> {
   item: Item | undefined = undefined
   ahead: Loan | undefined = undefined
   behind: Loan | undefined = undefined
