@@ -72,6 +72,7 @@ describe("when a turn takes long in a rush", () => {
       yield* Scope.provide(map.get("quiet"), scope)
       yield* map.use("busy", () => Effect.void)
       yield* settle
+      yield* elapse(1000)
       yield* Effect.replicateEffect(map.use("busy", () => Effect.void), 4)
       yield* stall(1000)
       const waiter = yield* atOnce(map.use("quiet", () => Effect.void))

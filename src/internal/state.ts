@@ -317,7 +317,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.leases--
     lease.over()
     const { item } = lease
-    this.rush.date(item, now)
     const { share } = item
     if (borrower.touched) item.doom ??= "borrow given up"
     if (!this.stillShared(lease)) {
