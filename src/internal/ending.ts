@@ -147,7 +147,7 @@ export class Ending<A, R> {
   /** It was opened for a borrower that has not even had its turn yet. */
   private unseen(item: Item<A>, now: number): boolean {
     return item.status === "lent" && item.uses === 0 && now - item.openedAt < shortLife &&
-      Array.from(leasesOf(item)).every(({ taken }) => !taken)
+      leasesOf(item).every(({ taken }) => !taken)
   }
 
   /** Every item, or only the idle ones: now, or each at a moment of its own within the time given. */
@@ -225,9 +225,10 @@ export class Ending<A, R> {
   cutOff(lease: Lease<A>): void {
     const { item } = lease
     const now = this.shell.now()
-    if (item.share !== undefined && item.share.leases.size > 1) {
+    const { share } = item
+    if (share !== undefined && share.size > 1) {
       this.takeFrom(lease, now)
-      this.sharing.leave(item, lease)
+      this.sharing.leave(share, lease)
     } else {
       this.seize(item, item.doom!, now)
     }
@@ -338,7 +339,7 @@ export class Ending<A, R> {
   /** A lent item goes when it comes back; who has not taken it up yet is a waiter like the others. */
   private closeLent(item: Item<A>, now: number): void {
     this.doom(item, "pool closed", now)
-    for (const { handed } of Array.from(leasesOf(item))) {
+    for (const { handed } of leasesOf(item)) {
       if (handed !== undefined) this.state.refuseLent(handed, { _tag: "Pool", reason: new Closed() })
     }
   }

@@ -14,6 +14,7 @@ import type * as Idle from "./idle.ts"
 import type { LearntPermits } from "./learntPermits.ts"
 import type { Pressure, Subject } from "./rules.ts"
 import type { Dated } from "./rush.ts"
+import type { Share } from "./share.ts"
 import type { Site } from "./site.ts"
 import type * as Waiters from "./waiters.ts"
 
@@ -99,22 +100,6 @@ export class Lease<A> {
   }
 }
 
-/** What a shared item has besides: its borrowers, and its place among the items that take more. */
-export interface Share<A> {
-  /** The leases that run. */
-  readonly leases: Set<Lease<A>>
-  /** Those that are over and may be used again. */
-  readonly free: Array<Lease<A>>
-  /** The load under which it is listed; 0 when it takes no newcomer. */
-  load: number
-  /** It takes no newcomer until it is free, whatever its load. */
-  sealed: boolean
-  /** One of its leases has ended. */
-  used: boolean
-  /** Verdicts of rules that have to be waited for; they end the sharing. */
-  pending: unknown
-}
-
 /** An item that a soft rule ended goes on serving until another is open in its place. */
 export interface Stay {
   readonly reason: string
@@ -160,8 +145,8 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   newer: Item<A> | undefined = undefined
   /** The lease that it has, or had, or will have; when it is shared, see `share`. */
   readonly lease: Lease<A>
-  /** While several may have it at once. */
-  share: Share<A> | undefined = undefined
+  /** Once several might have had it at once. */
+  sharing: Share<A> | undefined = undefined
   stay: Stay | undefined = undefined
   retirement: Retirement | undefined = undefined
   /** Its places among the idle items of all these pools. */
@@ -186,6 +171,12 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
 
   get budget(): Pressure | undefined {
     return this.home.budget
+  }
+
+  /** While somebody has it whom others may join. */
+  get share(): Share<A> | undefined {
+    const { sharing } = this
+    return sharing !== undefined && sharing.size > 0 ? sharing : undefined
   }
 }
 
@@ -287,5 +278,5 @@ export const holderName = ({ by, span }: Pick<Lease<never>, "by" | "span">): str
   span !== undefined && span._tag === "Span" ? span.name : `fiber ${by}`
 
 /** The leases of an item that run. */
-export const leasesOf = <A>({ lease, share }: Item<A>): Iterable<Lease<A>> =>
+export const leasesOf = <A>({ lease, share }: Item<A>): Array<Lease<A>> =>
   share !== undefined ? share.leases : lease.active ? [lease] : []

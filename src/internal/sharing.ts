@@ -6,12 +6,12 @@
 // until it is free: for each such waiter one, the least loaded first. It is then given
 // to the head of the queue like any item that comes back. So neither kind starves the
 // other.
-import type { Holder, Item, Share } from "./item.ts"
-import { Lease } from "./item.ts"
+import type { Holder, Item, Lease } from "./item.ts"
+import { Load, Share } from "./share.ts"
 
 export class Sharing<A> {
   /** By the number of borrowers: what takes more of them, or would if it were not full. */
-  private readonly loads: Array<Set<Item<A>>> = []
+  private readonly loads: Array<Load<A>> = []
   private least = 1
   /** Leases of shared items that run. */
   leases = 0
@@ -25,78 +25,75 @@ export class Sharing<A> {
 
   /** The item that a newcomer joins. */
   get room(): Item<A> | undefined {
-    const item = this.leastLoaded
-    return item === undefined || item.share!.load >= this.concurrency ? undefined : item
+    const share = this.leastLoaded
+    return share === undefined || share.load >= this.concurrency ? undefined : share.item
   }
 
-  private get leastLoaded(): Item<A> | undefined {
+  private get leastLoaded(): Share<A> | undefined {
     for (; this.least < this.loads.length; this.least++) {
-      const set = this.loads[this.least]
-      if (set !== undefined && set.size > 0) return set.values().next().value
+      const first = this.loads[this.least]?.first
+      if (first !== undefined) return first
     }
     return undefined
   }
 
   /** One more borrower has the item; the first makes it a shared one. */
   join(item: Item<A>, holder: Holder, now: number): Lease<A> {
-    const share = item.share ??= {
-      leases: new Set(),
-      free: [item.lease],
-      load: 0,
-      sealed: false,
-      used: false,
-      pending: undefined
-    }
-    const lease = share.free.pop() ?? new Lease(item)
-    share.leases.add(lease)
+    const share = item.sharing ??= new Share(item)
+    const lease = share.take()
     this.leases++
     lease.begin(holder, now)
-    this.update(item)
+    this.place(share)
     return lease
   }
 
   /** A borrower has left; how many are left. An item that a lease was cut off from is doomed, and begins no other. */
-  leave(item: Item<A>, lease: Lease<A>): number {
-    const share = item.share!
-    share.leases.delete(lease)
+  leave(share: Share<A>, lease: Lease<A>): number {
+    share.putBack(lease)
     this.leases--
-    share.free.push(lease)
-    this.update(item)
-    return share.leases.size
+    this.place(share)
+    return share.size
   }
 
   /** Its last borrower has left: it is shared no more. */
   over(item: Item<A>): void {
     this.draining.delete(item)
-    const { share } = item
-    if (share === undefined) return
-    this.list(item, share, 0)
-    item.share = undefined
-    this.leases -= share.leases.size
+    const { sharing } = item
+    if (sharing === undefined) return
+    this.list(sharing, 0)
+    this.leases -= sharing.size
+    sharing.size = 0
   }
 
   /** Nobody joins those who have it, until the last of them has left. */
   seal(item: Item<A>): void {
     if (item.share === undefined) return
     item.share.sealed = true
-    this.update(item)
+    this.place(item.share)
   }
 
   /** Whether it takes newcomers may have changed. */
   update(item: Item<A>): void {
-    const { share } = item
-    if (share === undefined) return
-    const closed = item.doom !== undefined || share.sealed || share.pending !== undefined || this.draining.has(item)
-    this.list(item, share, closed ? 0 : share.leases.size)
+    if (item.share !== undefined) this.place(item.share)
   }
 
-  private list(item: Item<A>, share: Share<A>, load: number): void {
+  private place(share: Share<A>): void {
+    const { item } = share
+    const closed = item.doom !== undefined || share.sealed || share.pending !== undefined || this.drains(item)
+    this.list(share, closed ? 0 : share.size)
+  }
+
+  private drains(item: Item<A>): boolean {
+    return this.draining.size > 0 && this.draining.has(item)
+  }
+
+  private list(share: Share<A>, load: number): void {
     if (share.load === load) return
-    this.loads[share.load]?.delete(item)
+    if (share.load > 0) this.loads[share.load]!.remove(share)
     share.load = load
     if (load === 0) return
-    const set = this.loads[load] ??= new Set()
-    set.add(item)
+    const list = this.loads[load] ??= new Load()
+    list.add(share)
     this.least = Math.min(this.least, load)
   }
 
@@ -112,10 +109,10 @@ export class Sharing<A> {
       }
     }
     while (draining.size < waiters) {
-      const item = this.leastLoaded
-      if (item === undefined) return
-      draining.add(item)
-      this.update(item)
+      const share = this.leastLoaded
+      if (share === undefined) return
+      draining.add(share.item)
+      this.place(share)
     }
   }
 }

@@ -56,8 +56,7 @@ import {
   type Lease,
   type Opening,
   reasonOf,
-  type Refusal,
-  type Share
+  type Refusal
 } from "./item.ts"
 import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
@@ -68,6 +67,7 @@ import { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
 import type { Rush } from "./rush.ts"
 import { Serving } from "./serving.ts"
+import type { Share } from "./share.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 import { newTotals } from "./totals.ts"
@@ -484,8 +484,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** True when others have the item still. */
   private stillShared(lease: Lease<A>): boolean {
     const { item } = lease
-    if (item.share === undefined) return false
-    if (this.sharing.leave(item, lease) > 0) return true
+    const { share } = item
+    if (share === undefined) return false
+    if (this.sharing.leave(share, lease) > 0) return true
     this.sharing.over(item)
     return false
   }

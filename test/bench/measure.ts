@@ -1,9 +1,10 @@
 /**
- * Cases timed side by side: in every round each of them runs once, in every second round in
- * the opposite order, so that what disturbs one disturbs its neighbours too. What counts is
- * the ratio of two cases in the same round, and of these ratios the median.
+ * Cases timed side by side: in every round each of them runs once, so that what disturbs one
+ * disturbs the others too, and each round in another order, so that none of them always runs
+ * first, or after the same one. What counts is the ratio of two cases in the same round, and
+ * of these ratios the median.
  */
-import { Effect, type Scope } from "effect"
+import { Effect, Random, type Scope } from "effect"
 
 /** One thing that is timed. */
 export interface Case {
@@ -25,7 +26,7 @@ const warmUps = 8
 export const timed = Effect.fnUntraced(function*(cases: ReadonlyArray<Case>, rounds: number) {
   const samples = new Map(cases.map(({ name }): [string, Array<number>] => [name, []]))
   for (let round = -warmUps; round < rounds; round++) {
-    for (const one of round % 2 === 0 ? cases : cases.toReversed()) {
+    for (const one of yield* Random.shuffle(cases)) {
       // Nobody pays for the garbage of another.
       globalThis.gc?.({ type: "minor" })
       yield* Effect.yieldNow

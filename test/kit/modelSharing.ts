@@ -1,5 +1,6 @@
 /** What must hold of shared items and of those who need one alone, after every task. */
-import type { Item, Share } from "../../src/internal/item.ts"
+import type { Item, Lease } from "../../src/internal/item.ts"
+import type { Load, Share } from "../../src/internal/share.ts"
 import type { Sharing } from "../../src/internal/sharing.ts"
 import type { Inside, View } from "./modelInside.ts"
 import type { Plan } from "./modelPlan.ts"
@@ -9,14 +10,27 @@ type AnyItem = Item<unknown>
 
 /** The lists of items by their load, which are private. */
 const listsOf = (sharing: Sharing<unknown>) =>
-  sharing as unknown as { readonly loads: ReadonlyArray<ReadonlySet<AnyItem> | undefined>; readonly least: number }
+  sharing as unknown as { readonly loads: ReadonlyArray<Load<unknown> | undefined>; readonly least: number }
+
+/** The items in one of them, and whether its links are those of a list. */
+const inList = (load: Load<unknown> | undefined): { readonly items: Set<AnyItem>; readonly linked: boolean } => {
+  const items = new Set<AnyItem>()
+  let before: Share<unknown> | undefined
+  for (let share = load?.first; share !== undefined; share = share.after) {
+    if (share.before !== before || items.has(share.item)) return { items, linked: false }
+    items.add(share.item)
+    before = share
+  }
+  const { last } = (load ?? {}) as { readonly last?: Share<unknown> }
+  return { items, linked: last === before }
+}
 
 /** Items that take one more borrower, with how many each has. */
 export const roomsOf = ({ state }: Inside): ReadonlyMap<AnyItem, number> => {
   const rooms = new Map<AnyItem, number>()
-  for (const [load, set] of listsOf(state.sharing).loads.entries()) {
-    if (set === undefined || load >= state.settings.concurrency) continue
-    for (const item of set) rooms.set(item, load)
+  for (const [load, list] of listsOf(state.sharing).loads.entries()) {
+    if (load >= state.settings.concurrency) continue
+    for (const item of inList(list).items) rooms.set(item, load)
   }
   return rooms
 }
@@ -61,7 +75,7 @@ export const checkSharing = (
   if (draining.size > left) world.fail("draining", `${draining.size} items for ${left} that need one alone`)
   // What is reset will be for one of them; and nothing drains for those behind one who shares.
   const coming = draining.size + items.filter((item) => item.status === "resetting" || item.status === "swept").length
-  const listed = listsOf(sharing).loads.some((set) => set !== undefined && set.size > 0)
+  const listed = listsOf(sharing).loads.some((list) => list?.first !== undefined)
   if (listed && queue[0]?.alone === true && coming < left) {
     world.fail("draining", `${draining.size} items, and ${left} need one alone`)
   }
@@ -70,13 +84,18 @@ export const checkSharing = (
   if (queue.length > those.length) world.fail("room", `item ${room.id} has room, a sharer waits`)
 }
 
-const checkShare = (item: AnyItem, { free, leases }: Share<unknown>, plan: Plan, world: World): void => {
-  if (item.status !== "lent" || leases.size === 0 || leases.size > plan.concurrency) {
-    world.fail("share", `item ${item.id} is ${item.status} and has ${leases.size} borrowers`)
+const checkShare = (item: AnyItem, share: Share<unknown>, plan: Plan, world: World): void => {
+  const { leases, size } = share
+  if (item.status !== "lent" || size !== leases.length || size > plan.concurrency) {
+    world.fail(
+      "share",
+      `item ${item.id} is ${item.status} and has ${size} borrowers, of whom ${leases.length} are known`
+    )
   }
-  const wrong = Array.from(leases).some((lease) => !lease.active || lease.item !== item) ||
-    free.some((lease) => lease.active || leases.has(lease))
-  if (wrong) world.fail("share", `the leases of item ${item.id}`)
+  const { free } = share as unknown as { readonly free: ReadonlyArray<Lease<unknown>> }
+  if (leases.some((lease) => lease.item !== item) || free.some(({ active }) => active)) {
+    world.fail("share", `the leases of item ${item.id}`)
+  }
 }
 
 /** Each shared item that takes newcomers is in the list of its load, and nothing else is in any. */
@@ -86,15 +105,18 @@ const checkLists = ({ state }: Inside, items: ReadonlyArray<AnyItem>, world: Wor
   for (const item of items) {
     const { doom, share } = item
     const shut = doom !== undefined || share?.pending !== undefined || draining.has(item)
-    const load = share === undefined || shut ? 0 : share.leases.size
+    const load = share === undefined || shut ? 0 : share.size
     if (share !== undefined && share.load !== load) {
       world.fail("loads", `item ${item.id} is listed under ${share.load}, not ${load}`)
     }
-    if (load > 0 && loads[load]?.has(item) !== true) world.fail("loads", `item ${item.id} is not listed under ${load}`)
+    if (load > 0 && !inList(loads[load]).items.has(item)) {
+      world.fail("loads", `item ${item.id} is not listed under ${load}`)
+    }
   }
-  for (const [load, set] of loads.entries()) {
-    if (set === undefined || set.size === 0) continue
-    if (load < least) world.fail("loads", `${least} is not the least`)
-    for (const item of set) if (item.share?.load !== load) world.fail("loads", `item ${item.id} is under ${load}`)
+  for (const [load, list] of loads.entries()) {
+    const { items, linked } = inList(list)
+    if (!linked) world.fail("loads", `the links of load ${load}`)
+    if (items.size > 0 && load < least) world.fail("loads", `${least} is not the least`)
+    for (const item of items) if (item.share?.load !== load) world.fail("loads", `item ${item.id} is under ${load}`)
   }
 }

@@ -18,7 +18,7 @@ const checkItems = ({ state }: Inside, { idle, items, leases }: View, world: Wor
   for (const item of items) {
     const { id, linked, status } = item
     count[status]++
-    const held = item.share === undefined ? item.lease.active : item.share.leases.size > 0
+    const held = item.share === undefined ? item.lease.active : item.share.size > 0
     if (held !== (status === "lent")) world.fail("holder", `item ${id} is ${status}, held by ${item.lease.by}`)
     if (linked !== (status === "idle")) world.fail("links", `item ${id} is ${status}`)
     if (status === "idle" && item.doom !== undefined) world.fail("doomed", `item ${id} is idle`)
@@ -126,7 +126,7 @@ const checkOpens = ({ state }: Inside, plan: Plan, world: World): void => {
   const items = idle.size + lent + openings.size - state.replacing.underWay
   // Who has an item alone takes all the places of it.
   let places = waiters.alone * plan.concurrency + waiters.size - waiters.alone
-  for (const { share } of state.items) places += share === undefined ? 0 : share.leases.size
+  for (const { share } of state.items) places += share === undefined ? 0 : share.size
   for (const { lease, share } of state.items) if (share === undefined && lease.active) places += plan.concurrency
   const used = places / (items * plan.concurrency)
   const wanted = Math.min(settings.max, Math.max(settings.min, settings.minIdle > 0 ? lent + settings.minIdle : 0))
