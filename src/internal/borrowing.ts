@@ -21,6 +21,7 @@ import { type Evaluated, Operation } from "./operation.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
+import type { View } from "./view.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -31,7 +32,7 @@ type AnyExit = Exit.Exit<unknown, unknown>
 type OnBorrow<A> = (item: Item<A>, left: number, done: (exit: AnyExit) => void) => () => void
 
 /** The pool that is borrowed from. */
-interface Host<A, R> {
+export interface Host<A, R> {
   readonly settings: { readonly leaseWarning: number; readonly maxLease: number }
   readonly effects: { readonly onBorrow: unknown; readonly monitor: unknown }
   readonly state: PoolState<A, R>
@@ -56,16 +57,21 @@ type Using<A, E> = <B, E2, R2>(
 export class Borrowing<A, E, R> implements Lender<A, E, R> {
   readonly state: PoolState<A, R>
   readonly onBorrow: OnBorrow<A> | undefined
+  /** Hears of what fails in `use`, before the item is given back. */
+  readonly failed: View<A, unknown>["failed"]
   /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
   private readonly ends: boolean
   /** Somebody will ask where an item was borrowed. */
   private readonly traces: boolean
   private readonly background: Background<R>
   private readonly scheduler: Scheduler.Scheduler
+  private readonly view: View<A, unknown> | undefined
   private woken: Array<Borrower<A>> | undefined = undefined
 
-  constructor(pool: Host<A, R>) {
+  constructor(pool: Host<A, R>, view?: View<A, unknown>) {
     const { effects, settings } = pool
+    this.view = view
+    this.failed = view?.failed
     this.state = pool.state
     this.background = pool.background
     this.scheduler = pool.background.scheduler
@@ -314,8 +320,10 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
       : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
   }
 
+  /** What the borrower is told: a client's own error, if it is a client that borrows. */
   error(reason: PoolError["reason"]): PoolError {
-    return new PoolError({ pool: this.state.settings.name, reason })
+    const error = new PoolError({ pool: this.state.settings.name, reason })
+    return this.view === undefined ? error : this.view.error(error) as PoolError
   }
 
   // A borrower is resumed in a turn of its own scheduler, never on the stack of
@@ -526,8 +534,10 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   /** Gives back what was lent, or gives up what was waited for. */
   end(exit: AnyExit): undefined {
-    if (this.lease === undefined) this.leave()
-    else this.lease.giveBack(exit)
+    const { lease } = this
+    if (lease === undefined) return this.leave()
+    if (Exit.isFailure(exit)) this.pool!.failed?.(lease.item.value, exit.cause)
+    lease.giveBack(exit)
   }
 
   leave(): undefined {

@@ -14,6 +14,7 @@ import * as Stream from "effect/Stream"
 import type { PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
 import { needsAlone, Session, type Statements, Tracked } from "./pgSession.ts"
+import { type Lends, viewOf } from "./view.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
@@ -98,35 +99,28 @@ const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
   })
 
 /** Users of SqlClient know one error. */
-const toSqlError = <E>(error: E | PoolError): Exclude<E, PoolError> | SqlError =>
-  isPoolError(error)
-    ? new SqlError({ reason: new ConnectionError({ cause: error, message: error.message, operation: "borrow" }) })
-    : error as Exclude<E, PoolError>
-
-const isPoolError = (error: unknown): error is PoolError =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "PoolError"
+const toSqlError = (error: PoolError): SqlError =>
+  new SqlError({ reason: new ConnectionError({ cause: error, message: error.message, operation: "borrow" }) })
 
 const PgJson = Statement.custom<PgClient.PgCustom>("PgJson")
 
-/** What a client needs of a pool. */
-export type Lends = Pick<QueuePool<PgConnection, SqlError>, "getExclusive" | "use" | "useExclusive">
-
 export const makeClient = Effect.fnUntraced(function*(
-  pool: Lends,
+  pool: Lends<PgConnection, SqlError>,
   config: PgClient.PgClientConfig
 ): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
   const { transformJson, transformQueryNames, transformResultNames } = config
-  const get = Effect.mapError(pool.getExclusive, toSqlError)
-  const pinned = Effect.flatMap(get, (session) => session.pin)
+  const failed = (session: PgConnection, cause: Cause.Cause<unknown>): void => {
+    if (session instanceof Session) session.soleFailed(cause)
+  }
+  const { lends, shares } = viewOf(pool, { error: toSqlError, failed })
+  const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
   const borrower: Borrower = (f) => {
     const run = (session: PgConnection) => f(soleConnectionOf(session))
-    return Effect.catchCause(pool.use(run), (cause) =>
-      needsAlone(cause)
-        ? Effect.mapError(pool.useExclusive(run), toSqlError)
-        : Effect.failCause(Cause.map(cause, toSqlError))) as never
+    const rows = lends.use(run)
+    return shares ? Effect.catchCauseIf(rows, needsAlone, () => lends.useExclusive(run)) : rows
   }
   const client = yield* SqlClient.make({
-    acquirer: Effect.map(get, connectionOf),
+    acquirer: Effect.map(lends.getExclusive, connectionOf),
     borrower,
     transactionAcquirer: Effect.map(pinned, transactionOf),
     driver: "pg",

@@ -211,11 +211,12 @@ export class Session extends Tracked {
     ledger.used = true
     // A statement among those of others is not cancelled.
     ledger.sole = sharing === undefined
-    if (sharing === undefined) return statement
-    return Effect.onExitPrimitive(statement, (exit) => {
-      if (Exit.isFailure(exit)) this.failed(sharing, exit.cause)
-      return undefined
-    })
+    return statement
+  }
+
+  /** Such a statement has failed, or what was done with its result; its lease is about to end. */
+  soleFailed(cause: Cause.Cause<unknown>): void {
+    if (this.sharing !== undefined) this.failed(this.sharing, cause)
   }
 
   constructor(raw: Connection, config: PgConnection.Config, wire: Wire, sharing: Sharing | undefined) {

@@ -21,8 +21,8 @@ export const register = (pool: object, behind: unknown): void => {
   registered.set(pool, { serial: ++pools, behind: behind as Registered })
 }
 
-/** What stands behind a pool. */
-export const behind = (pool: object): unknown => registered.get(pool)!.behind
+/** What stands behind a pool; undefined when we have not made it. */
+export const behind = (pool: object): unknown => registered.get(pool)?.behind
 
 /** The order in which pools were made: whoever needs several asks them in it. */
 export const serialOf = (pool: object): number => registered.get(pool)!.serial
