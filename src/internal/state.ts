@@ -107,7 +107,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   readonly totals: Totals = newTotals()
   readonly rush: Rush
   usedAt = -Infinity
-  /** Nothing is done when a lease ends but to keep the item. */
+  /** Nothing is done when a lease ends but to reset the item, if that has to be, and to keep it. */
   private readonly plain: boolean
   /** Several may have one item. */
   private readonly shares: boolean
@@ -129,8 +129,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
-    this.plain = !this.shares && clock === undefined && !settings.resets && !settings.tends &&
-      settings.targetUtilization === 1 && settings.checkAfter > 0
+    this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 && settings.checkAfter > 0
     this.rush = shell.rush
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
@@ -190,9 +189,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
     const item = this.idle.next
-    return item !== undefined && item.undated && this.goesAgain(item)
-      ? this.lendAgain(item, holder)
-      : this.lentAtOnce(this.pick(holder, alone))
+    if (item === undefined) {
+      const shared = this.shares && !alone ? this.sharing.room : undefined
+      if (shared !== undefined && this.plain && this.lent <= this.settings.max && this.goesAgain(shared)) {
+        return this.joinAgain(shared, holder)
+      }
+    } else if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder, alone)
+    return this.lentAtOnce(this.pick(holder, alone))
   }
 
   /** What has just come back in a rush may be lent again with nothing to be asked or opened. */
@@ -201,11 +204,17 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       !this.rules.lends && this.rush.before(item.dueAt)
   }
 
-  private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
+  private lendAgain(item: Item<A>, holder: Holder, alone: boolean): Lease<A> {
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    const lease = this.lendTo(item, holder, false, this.rush.last)
+    const lease = this.lendTo(item, holder, alone, this.rush.last)
+    this.grant(lease, 0)
+    return lease
+  }
+
+  private joinAgain(item: Item<A>, holder: Holder): Lease<A> {
+    const lease = this.joinTo(item, holder, this.rush.last)
     this.grant(lease, 0)
     return lease
   }
@@ -362,10 +371,21 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // Its item may have been taken back already.
     if (!lease.active) return
     const { item } = lease
-    if (this.plain && this.stays(item, exit)) {
-      const { head } = this.waiters
-      if (head === undefined) { if (this.rush.on && this.keeps(item)) return this.keep(lease, item) }
-      else if (this.passes(item)) return this.pass(lease, item, head)
+    if (!this.plain || !this.unspoken(item, exit)) return this.takeBack(lease, exit)
+    const { head } = this.waiters
+    if (this.shares || this.settings.resets) {
+      const pending = item.share?.pending
+      if (this.rush.on && pending === undefined && this.stays && this.rush.before(item.dueAt)) {
+        return this.tidy(lease, exit)
+      }
+    } else if (head === undefined) {
+      if (this.rush.on && this.stays && this.keeps(item)) {
+        this.end(lease, Exit.void)
+        return this.keep(item)
+      }
+    } else if (this.stays && this.passes(item)) {
+      this.end(lease, Exit.void)
+      return this.pass(lease, head)
     }
     this.takeBack(lease, exit)
   }
@@ -411,9 +431,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** The lease ended well, nobody hears of it, and but for its time no rule speaks of the item. */
-  private stays(item: Item<A>, exit: AnyExit): boolean {
-    return Exit.isSuccess(exit) && item.doom === undefined && item.uses + 1 < this.rules.freeUses &&
-      !this.listening && !this.halted && this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
+  private unspoken(item: Item<A>, exit: AnyExit): boolean {
+    return Exit.isSuccess(exit) && item.uses + 1 < this.rules.freeUses && item.doom === undefined && !this.listening
+  }
+
+  /** What comes back may stay. */
+  private get stays(): boolean {
+    return !this.halted && this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
       (this.budget === undefined || this.budget.atEase)
   }
 
@@ -426,8 +450,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** What `giveBack` comes to then, less the time. */
-  private keep(lease: Lease<A>, item: Item<A>): void {
-    this.end(lease, Exit.void)
+  private keep(item: Item<A>): void {
     this.lent--
     item.status = "idle"
     this.idle.push(item)
@@ -441,9 +464,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** What `giveBack` comes to then. */
-  private pass(lease: Lease<A>, item: Item<A>, borrower: Borrower<A>): void {
+  private pass(lease: Lease<A>, borrower: Borrower<A>): void {
+    const { item } = lease
     const { last, on } = this.rush
-    this.end(lease, Exit.void)
     item.idleSince = this.usedAt = last
     // It came back later than that, and its borrower may still leave without it.
     if (on) this.rush.add(item)
@@ -451,6 +474,40 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.leases++
     lease.begin(borrower.holder, last)
     this.hand(lease, borrower)
+  }
+
+  /** The same for an item that is reset, or shared: the long way only where there is something to be done. */
+  private tidy(lease: Lease<A>, exit: AnyExit): void {
+    const { item } = lease
+    const { share } = item
+    this.end(lease, exit)
+    if (share !== undefined) {
+      share.used = true
+      if (this.stillShared(lease)) {
+        this.rush.add(item)
+        if (this.serving.busy) this.pump(this.shell.now())
+        return
+      }
+    }
+    item.status = "resetting"
+    const work = this.settings.resets ? this.shell.cleaning(item, exit, undefined, true) : undefined
+    // What the user's function did may have been the end of the item.
+    if (item.status !== "resetting") return
+    const { head } = this.waiters
+    if (work === undefined && item.doom === undefined && !this.listening && this.stays) {
+      if (head === undefined ? this.keeps(item) : !this.shares && this.passes(item)) {
+        item.exit = Exit.void
+        if (head === undefined) return this.keep(item)
+        item.status = "lent"
+        return this.pass(lease, head)
+      }
+    }
+    const now = this.shell.now()
+    item.idleSince = this.usedAt = now
+    item.undated = false
+    if (work === undefined) this.settle(item, now, false)
+    else this.shell.reset(item, work)
+    if (this.serving.busy) this.pump(now)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */

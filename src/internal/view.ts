@@ -1,0 +1,61 @@
+// A pool as a client sees it: its errors are the client's own, and the client is told
+// of what fails in `use`. Where the pool is one of ours, neither costs a step.
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { PoolError } from "../PoolError.ts"
+import { Borrowing, type Host } from "./borrowing.ts"
+import { behind } from "./registered.ts"
+
+/** What a client makes of a pool. */
+export interface View<A, P> {
+  /** What a borrower is told instead. */
+  readonly error: (error: PoolError) => P
+  /** What was done in `use` has failed; the item is not given back yet. */
+  readonly failed?: ((item: A, cause: Cause.Cause<unknown>) => void) | undefined
+}
+
+/** The part of a pool that a client needs. `P` is what it says itself. */
+export interface Lends<A, E, P = PoolError> {
+  readonly getExclusive: Effect.Effect<A, E | P, Scope.Scope>
+  use<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
+  useExclusive<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
+}
+
+interface Own<A> extends Host<A, unknown> {
+  readonly settings: Host<A, unknown>["settings"] & { readonly concurrency: number }
+}
+
+/** `shares`: several may have an item, as far as is known. */
+export const viewOf = <A, E, P>(
+  pool: Lends<A, E>,
+  view: View<A, P>
+): { readonly lends: Lends<A, E, P>; readonly shares: boolean } => {
+  const own = behind(pool) as Own<A> | undefined
+  if (own === undefined) return { lends: around(pool, view), shares: true }
+  // Its errors are what `view` makes of them.
+  const lends = new Borrowing<A, E, unknown>(own, view) as unknown as Lends<A, E, P>
+  return { lends, shares: own.settings.concurrency > 1 }
+}
+
+const around = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E, P> => {
+  const { failed } = view
+  const seen = <B, E2, R>(effect: Effect.Effect<B, E2, R>) =>
+    Effect.catchCause(effect, (cause) =>
+      Effect.failCause(Cause.map(cause, (error) => isPoolError(error) ? view.error(error) : error as E)))
+  const heard = <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): typeof f =>
+    failed === undefined ? f : (item) =>
+      Effect.onExitPrimitive(f(item), (exit) => {
+        if (Exit.isFailure(exit)) failed(item, exit.cause)
+        return undefined
+      })
+  return {
+    getExclusive: seen(pool.getExclusive),
+    use: (f) => seen(pool.use(heard(f))),
+    useExclusive: (f) => seen(pool.useExclusive(heard(f)))
+  }
+}
+
+const isPoolError = (error: unknown): error is PoolError =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "PoolError"
