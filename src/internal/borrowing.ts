@@ -536,7 +536,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   end(exit: AnyExit): undefined {
     const { lease } = this
     if (lease === undefined) return this.leave()
-    if (Exit.isFailure(exit)) this.pool!.failed?.(lease.item.value, exit.cause)
+    if (Exit.isFailure(exit) && lease.active) this.pool!.failed?.(lease.item.value, exit.cause)
     lease.giveBack(exit)
   }
 

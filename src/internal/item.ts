@@ -144,7 +144,7 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   older: Item<A> | undefined = undefined
   newer: Item<A> | undefined = undefined
   /** The lease that it has, or had, or will have; when it is shared, see `share`. */
-  readonly lease: Lease<A>
+  lease: Lease<A>
   /** Once several might have had it at once. */
   sharing: Share<A> | undefined = undefined
   stay: Stay | undefined = undefined

@@ -3,17 +3,17 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Reactivity } from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Borrower, Connection } from "effect/sql/SqlConnection"
-import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
-import type { PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
-import { needsAlone, Session, type Statements, Tracked } from "./pgSession.ts"
+import { toSqlError } from "./pgErrors.ts"
+import { Session, type Statements, Tracked } from "./pgSession.ts"
 import { type Lends, viewOf } from "./view.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
@@ -98,10 +98,6 @@ const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
     )
   })
 
-/** Users of SqlClient know one error. */
-const toSqlError = (error: PoolError): SqlError =>
-  new SqlError({ reason: new ConnectionError({ cause: error, message: error.message, operation: "borrow" }) })
-
 const PgJson = Statement.custom<PgClient.PgCustom>("PgJson")
 
 export const makeClient = Effect.fnUntraced(function*(
@@ -112,13 +108,9 @@ export const makeClient = Effect.fnUntraced(function*(
   const failed = (session: PgConnection, cause: Cause.Cause<unknown>): void => {
     if (session instanceof Session) session.soleFailed(cause)
   }
-  const { lends, shares } = viewOf(pool, { error: toSqlError, failed })
+  const lends = viewOf(pool, { error: toSqlError, failed })
   const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
-  const borrower: Borrower = (f) => {
-    const run = (session: PgConnection) => f(soleConnectionOf(session))
-    const rows = lends.use(run)
-    return shares ? Effect.catchCauseIf(rows, needsAlone, () => lends.useExclusive(run)) : rows
-  }
+  const borrower: Borrower = (f) => lends.use((session) => f(soleConnectionOf(session)))
   const client = yield* SqlClient.make({
     acquirer: Effect.map(lends.getExclusive, connectionOf),
     borrower,

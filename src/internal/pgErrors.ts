@@ -1,7 +1,7 @@
 // What PostgreSQL's SQLSTATEs and the errors of sockets mean to a pool, as data.
 import * as Cause from "effect/Cause"
 import { hasProperty } from "effect/Predicate"
-import { SqlError } from "effect/sql/SqlError"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import type { PoolError } from "../PoolError.ts"
 import { unreachable } from "./unreachable.ts"
 
@@ -76,6 +76,10 @@ const answerOf = (error: unknown): Answer | undefined => {
 export const sqlStateOf = (error: unknown): string | undefined => answerOf(error)?.code
 
 const isPoolError = (u: unknown): u is PoolError => hasProperty(u, "_tag") && u._tag === "PoolError"
+
+/** Users of SqlClient know one error. */
+export const toSqlError = (error: PoolError): SqlError =>
+  new SqlError({ reason: new ConnectionError({ cause: error, message: error.message, operation: "borrow" }) })
 
 /** The session is lost, or will not be good again. */
 const endsSession = (error: unknown): boolean => {

@@ -9,11 +9,13 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { InvalidOptions, PoolError } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
+import { toSqlError } from "./pgErrors.ts"
 import { type Given, partsOf, sessionSettings } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { Session, type Sharing } from "./pgSession.ts"
 import { connector, noPatience, Wire } from "./pgWire.ts"
-import { behind, isShared, lose, seal } from "./registered.ts"
+import { behind, forgo, isShared, lose, seal } from "./registered.ts"
+import { viewOf } from "./view.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is
@@ -106,6 +108,10 @@ export const plan = Effect.fnUntraced(function*<R>(
     isShared: (session) => pool !== undefined && isShared(pool, session),
     seal: (session) => {
       if (pool !== undefined) seal(pool, session)
+    },
+    alone: (session, fiber, run) => {
+      forgo(pool!, session, fiber)
+      return viewOf(pool!, { error: toSqlError }).useExclusive(run)
     }
   }
 

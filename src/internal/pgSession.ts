@@ -77,6 +77,12 @@ export interface Sharing {
   readonly isShared: (session: Tracked) => boolean
   /** Nobody else gets the session until all who have it have left. */
   readonly seal: (session: Tracked) => void
+  /** The fiber goes on with a session that it has alone, and has this one no more. */
+  readonly alone: <A>(
+    session: Tracked,
+    fiber: number,
+    run: (session: Connection) => Effect.Effect<A, SqlError>
+  ) => Effect.Effect<A, SqlError>
 }
 
 /** Told to a borrower who would have others' statements run in its transaction. */
@@ -89,12 +95,6 @@ const sharedSession = (): SqlError => {
     reason: new UnknownError({ cause: new SharedSession({ message }), message, operation: "query" })
   })
 }
-
-/** The statement was not sent: it needs a session for itself. */
-export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
-  cause.reasons.some((reason) =>
-    Cause.isFailReason(reason) && reason.error instanceof SqlError && reason.error.reason.cause instanceof SharedSession
-  )
 
 export class Tracked implements Connection {
   readonly [PgConnection.TypeId]: PgConnection.TypeId = PgConnection.TypeId
@@ -201,9 +201,19 @@ export class Session extends Tracked {
    */
   readonly sole: Statements = {
     query: (sql, params, prepare) =>
-      begins(sql) ? this.query(sql, params, prepare) : this.asSole(this.raw.query(sql, params, prepare)),
+      begins(sql)
+        ? this.asAlone((session) => session.query(sql, params, prepare))
+        : this.asSole(this.raw.query(sql, params, prepare)),
     queryValues: (sql, params, prepare) =>
-      begins(sql) ? this.queryValues(sql, params, prepare) : this.asSole(this.raw.queryValues(sql, params, prepare))
+      begins(sql)
+        ? this.asAlone((session) => session.queryValues(sql, params, prepare))
+        : this.asSole(this.raw.queryValues(sql, params, prepare))
+  }
+
+  private asAlone<A>(run: (session: Connection) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    const { sharing } = this
+    if (sharing === undefined) return run(this)
+    return Effect.withFiber(({ id }) => sharing.isShared(this) ? sharing.alone(this, id, run) : run(this))
   }
 
   private asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {

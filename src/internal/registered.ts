@@ -8,6 +8,7 @@ interface Registered {
   readonly state: {
     readonly items: { find(value: unknown, holder: undefined): Found | undefined }
     readonly sharing: { seal(item: Found): void }
+    forgo(item: Found, fiber: number): void
   }
   lose(item: Found, reason: string): void
 }
@@ -36,6 +37,13 @@ export const seal = (pool: object, value: unknown): void => {
   const { state } = registered.get(pool)!.behind
   const item = state.items.find(value, undefined)
   if (item !== undefined) state.sharing.seal(item)
+}
+
+/** The fiber has the shared item no more, though its `use` goes on. */
+export const forgo = (pool: object, value: unknown, fiber: number): void => {
+  const { state } = registered.get(pool)!.behind
+  const item = state.items.find(value, undefined)
+  if (item !== undefined) state.forgo(item, fiber)
 }
 
 /** The item has ended by itself: it is recycled at once, also while it is lent. */

@@ -18,6 +18,7 @@ export class Share<A> {
   after: Share<A> | undefined = undefined
   /** As many as ever ran at once. */
   private readonly all: Array<Lease<A>>
+  private retired: Lease<A> | undefined = undefined
   /** Those that are over and may be used again. */
   private readonly free: Array<Lease<A>>
 
@@ -50,7 +51,14 @@ export class Share<A> {
 
   putBack(lease: Lease<A>): void {
     this.size--
-    this.free.push(lease)
+    if (lease !== this.retired) this.free.push(lease)
+  }
+
+  /** It is about to be put back, and is not used again: who has it may still end it later, and must not end another's. */
+  retire(lease: Lease<A>): void {
+    this.retired = lease
+    this.all.splice(this.all.indexOf(lease), 1)
+    if (this.item.lease === lease) this.free.push(this.item.lease = this.more())
   }
 }
 

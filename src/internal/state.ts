@@ -362,6 +362,14 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   // ---- the road back
 
+  /** The fiber has the shared item no more, though what it was lent for goes on. */
+  forgo(item: Item<A>, fiber: number): void {
+    const lease = item.share?.leases.findLast(({ by }) => by === fiber)
+    if (lease === undefined) return
+    item.share!.retire(lease)
+    this.giveBack(lease, Exit.void)
+  }
+
   leaked(lease: Lease<A>): void {
     this.shell.leaked(lease)
   }

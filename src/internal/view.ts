@@ -23,27 +23,16 @@ export interface Lends<A, E, P = PoolError> {
   useExclusive<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
 }
 
-interface Own<A> extends Host<A, unknown> {
-  readonly settings: Host<A, unknown>["settings"] & { readonly concurrency: number }
-}
-
-/** `shares`: several may have an item, as far as is known. */
-export const viewOf = <A, E, P>(
-  pool: Lends<A, E>,
-  view: View<A, P>
-): { readonly lends: Lends<A, E, P>; readonly shares: boolean } => {
-  const own = behind(pool) as Own<A> | undefined
-  if (own === undefined) return { lends: around(pool, view), shares: true }
+export const viewOf = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E, P> => {
+  const own = behind(pool)
   // Its errors are what `view` makes of them.
-  const lends = new Borrowing<A, E, unknown>(own, view) as unknown as Lends<A, E, P>
-  return { lends, shares: own.settings.concurrency > 1 }
-}
-
-const around = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E, P> => {
+  if (own !== undefined) return new Borrowing<A, E, unknown>(own as Host<A, unknown>, view) as unknown as Lends<A, E, P>
   const { failed } = view
   const seen = <B, E2, R>(effect: Effect.Effect<B, E2, R>) =>
-    Effect.catchCause(effect, (cause) =>
-      Effect.failCause(Cause.map(cause, (error) => isPoolError(error) ? view.error(error) : error as E)))
+    Effect.catchCause(
+      effect,
+      (cause) => Effect.failCause(Cause.map(cause, (error) => isPoolError(error) ? view.error(error) : error as E))
+    )
   const heard = <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): typeof f =>
     failed === undefined ? f : (item) =>
       Effect.onExitPrimitive(f(item), (exit) => {
