@@ -109,6 +109,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   usedAt = -Infinity
   /** Nothing is done when a lease ends but to reset the item, if that has to be, and to keep it. */
   private readonly plain: boolean
+  /** Not even that, and nobody will ask how long it was idle: it may be told a little less. */
+  private readonly bare: boolean
   /** Several may have one item. */
   private readonly shares: boolean
   private ids = 0
@@ -130,6 +132,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.clock = clock
     this.shares = settings.concurrency > 1
     this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 && settings.checkAfter > 0
+    this.bare = this.plain && !this.shares && !settings.resets && settings.checkAfter === Infinity
     this.rush = shell.rush
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
@@ -194,7 +197,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       if (shared !== undefined && this.plain && this.lent <= this.settings.max && this.goesAgain(shared)) {
         return this.joinAgain(shared, holder)
       }
-    } else if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder, alone)
+    } else if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder)
     return this.lentAtOnce(this.pick(holder, alone))
   }
 
@@ -204,11 +207,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       !this.rules.lends && this.rush.before(item.dueAt)
   }
 
-  private lendAgain(item: Item<A>, holder: Holder, alone: boolean): Lease<A> {
+  private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    const lease = this.lendTo(item, holder, alone, this.rush.last)
+    const lease = this.lendTo(item, holder, false, this.rush.last)
     this.grant(lease, 0)
     return lease
   }
@@ -379,23 +382,14 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // Its item may have been taken back already.
     if (!lease.active) return
     const { item } = lease
-    if (!this.plain || !this.unspoken(item, exit)) return this.takeBack(lease, exit)
+    if (!this.plain || !this.unspoken(item, exit) || !this.stays) return this.takeBack(lease, exit)
+    if (!this.bare) return this.giveBackClean(lease, exit)
     const { head } = this.waiters
-    if (this.shares || this.settings.resets) {
-      const pending = item.share?.pending
-      if (this.rush.on && pending === undefined && this.stays && this.rush.before(item.dueAt)) {
-        return this.tidy(lease, exit)
-      }
-    } else if (head === undefined) {
-      if (this.rush.on && this.stays && this.keeps(item)) {
-        this.end(lease, Exit.void)
-        return this.keep(item)
-      }
-    } else if (this.stays && this.passes(item)) {
-      this.end(lease, Exit.void)
-      return this.pass(lease, head)
-    }
-    this.takeBack(lease, exit)
+    if (head === undefined ? !(this.rush.on && this.keeps(item)) : !this.passes(item)) return this.takeBack(lease, exit)
+    this.end(lease, Exit.void)
+    if (head !== undefined) return this.pass(lease, head)
+    this.keep(item)
+    this.rush.add(item)
   }
 
   private takeBack(lease: Lease<A>, exit: AnyExit): void {
@@ -463,7 +457,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     item.status = "idle"
     this.idle.push(item)
     this.budget?.idle(item)
-    this.rush.add(item)
   }
 
   /** It goes to the first who waits: for all others there is as much as before. */
@@ -484,18 +477,19 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.hand(lease, borrower)
   }
 
-  /** The same for an item that is reset, or shared: the long way only where there is something to be done. */
-  private tidy(lease: Lease<A>, exit: AnyExit): void {
+  /** The same for an item that is reset, checked or shared: the long way only where there is something to be done. */
+  private giveBackClean(lease: Lease<A>, exit: AnyExit): void {
     const { item } = lease
     const { share } = item
+    if (share !== undefined && share.size > 1) return this.leave(lease, exit, share)
+    const now = this.rush.now()
+    if (now > item.dueAt || share?.pending !== undefined) return this.takeBack(lease, exit)
     this.end(lease, exit)
+    item.idleSince = this.usedAt = now
+    item.undated = false
     if (share !== undefined) {
       share.used = true
-      if (this.stillShared(lease)) {
-        this.rush.add(item)
-        if (this.serving.busy) this.pump(this.shell.now())
-        return
-      }
+      this.stillShared(lease)
     }
     item.status = "resetting"
     const work = this.settings.resets ? this.shell.cleaning(item, exit, undefined, true) : undefined
@@ -510,12 +504,20 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
         return this.pass(lease, head)
       }
     }
-    const now = this.shell.now()
-    item.idleSince = this.usedAt = now
-    item.undated = false
     if (work === undefined) this.settle(item, now, false)
     else this.shell.reset(item, work)
     if (this.serving.busy) this.pump(now)
+  }
+
+  /** Others have the item still: until when this one had it, nobody asks. */
+  private leave(lease: Lease<A>, exit: AnyExit, share: Share<A>): void {
+    const { item } = lease
+    if (share.pending !== undefined || !this.rush.before(item.dueAt)) return this.takeBack(lease, exit)
+    this.end(lease, exit)
+    share.used = true
+    this.sharing.leave(share, lease)
+    this.rush.add(item)
+    if (this.serving.busy) this.pump(this.shell.now())
   }
 
   /** What has still to be asked is put off until the last borrower has left. */
