@@ -1,7 +1,7 @@
 import { PgClient, type PgConnection } from "@effect/sql-pg"
 import { assert, describe, layer } from "@effect/vitest"
 import { Effect, Exit, Fiber, Option, Queue, Redacted, Scope, Stream } from "effect"
-import { PoolError } from "effect-queuepool"
+import { PoolError, RecyclePolicy } from "effect-queuepool"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
@@ -467,7 +467,8 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool with m
     it.effect("begun by a plain statement swallows nobody's: it has a session alone, and is rolled back", () =>
       Effect.gen(function*() {
         const pg = yield* EmbeddedPg
-        const pool = yield* shared({ at: yield* pg.scopedDatabase(), max: 2 })
+        // It does not count as a failure of the session that it leaves.
+        const pool = yield* shared({ at: yield* pg.scopedDatabase(), max: 2, recycle: RecyclePolicy.failed })
         yield* withClient(pool, (sql) =>
           Effect.gen(function*() {
             yield* sql`create table entries (n int)`

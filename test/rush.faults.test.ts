@@ -110,6 +110,19 @@ describe("when a turn takes long in a rush", () => {
       assert.strictEqual(yield* Fiber.join(waiter!), 2)
     }))
 
+  it.effect("an item that came back in it, and was idle for checkAfter before it is lent again, is checked", () =>
+    Effect.gen(function*() {
+      let checks = 0
+      const check = () => Effect.sync(() => ++checks)
+      const { pool, stall } = yield* inARush({ check, checkAfter: 500 })
+      assert.strictEqual(checks, 1)
+      yield* atOnce(
+        Effect.andThen(pool.use(() => Effect.void), Effect.andThen(stall(500), pool.use(() => Effect.void)))
+      )
+      yield* settle
+      assert.strictEqual(checks, 2)
+    }))
+
   it.effect("of items with equal values the one that was lent last is meant", () =>
     Effect.gen(function*() {
       let closed = 0

@@ -58,7 +58,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   readonly state: PoolState<A, R>
   readonly onBorrow: OnBorrow<A> | undefined
   /** Hears of what fails in `use`, before the item is given back. */
-  readonly failed: View<A, unknown>["failed"]
+  readonly failed: View<A, unknown>["failed"] | undefined
   /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
   private readonly ends: boolean
   /** Somebody will ask where an item was borrowed. */

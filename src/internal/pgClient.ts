@@ -3,7 +3,6 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Reactivity } from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -12,8 +11,7 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { QueuePool } from "../QueuePool.ts"
-import { toSqlError } from "./pgErrors.ts"
-import { Session, type Statements, Tracked } from "./pgSession.ts"
+import { clientView, Session, type Statements, Tracked } from "./pgSession.ts"
 import { type Lends, viewOf } from "./view.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
@@ -105,10 +103,7 @@ export const makeClient = Effect.fnUntraced(function*(
   config: PgClient.PgClientConfig
 ): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
   const { transformJson, transformQueryNames, transformResultNames } = config
-  const failed = (session: PgConnection, cause: Cause.Cause<unknown>): void => {
-    if (session instanceof Session) session.soleFailed(cause)
-  }
-  const lends = viewOf(pool, { error: toSqlError, failed })
+  const lends = viewOf(pool, clientView)
   const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
   const borrower: Borrower = (f) => lends.use((session) => f(soleConnectionOf(session)))
   const client = yield* SqlClient.make({

@@ -9,10 +9,9 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { InvalidOptions, PoolError } from "../PoolError.ts"
 import type * as QueuePool from "../QueuePool.ts"
 import { monotonicMillis } from "./background.ts"
-import { toSqlError } from "./pgErrors.ts"
 import { type Given, partsOf, sessionSettings } from "./pgOptions.ts"
 import { checkOf, type Doom, resetOf } from "./pgReset.ts"
-import { Session, type Sharing } from "./pgSession.ts"
+import { clientView, Session, type Sharing } from "./pgSession.ts"
 import { connector, noPatience, Wire } from "./pgWire.ts"
 import { behind, forgo, isShared, lose, seal } from "./registered.ts"
 import { viewOf } from "./view.ts"
@@ -111,7 +110,7 @@ export const plan = Effect.fnUntraced(function*<R>(
     },
     alone: (session, fiber, run) => {
       forgo(pool!, session, fiber)
-      return viewOf(pool!, { error: toSqlError }).useExclusive(run)
+      return viewOf(pool!, clientView).useExclusive(run)
     }
   }
 

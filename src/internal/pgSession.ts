@@ -8,7 +8,9 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { toSqlError } from "./pgErrors.ts"
 import type { Wire } from "./pgWire.ts"
+import type { View } from "./view.ts"
 
 type Connection = PgConnection.PgConnection
 
@@ -231,6 +233,14 @@ export class Session extends Tracked {
 
   constructor(raw: Connection, config: PgConnection.Config, wire: Wire, sharing: Sharing | undefined) {
     super(raw, config, wire, new Ledger(), sharing)
+  }
+}
+
+/** A pool of sessions as a client sees it. */
+export const clientView: View<Connection, SqlError> = {
+  error: toSqlError,
+  failed: (session, cause) => {
+    if (session instanceof Session) session.soleFailed(cause)
   }
 }
 

@@ -13,7 +13,7 @@ export interface View<A, P> {
   /** What a borrower is told instead. */
   readonly error: (error: PoolError) => P
   /** What was done in `use` has failed; the item is not given back yet. */
-  readonly failed?: ((item: A, cause: Cause.Cause<unknown>) => void) | undefined
+  readonly failed: (item: A, cause: Cause.Cause<unknown>) => void
 }
 
 /** The part of a pool that a client needs. `P` is what it says itself. */
@@ -27,18 +27,16 @@ export const viewOf = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E
   const own = behind(pool)
   // Its errors are what `view` makes of them.
   if (own !== undefined) return new Borrowing<A, E, unknown>(own as Host<A, unknown>, view) as unknown as Lends<A, E, P>
-  const { failed } = view
   const seen = <B, E2, R>(effect: Effect.Effect<B, E2, R>) =>
     Effect.catchCause(
       effect,
       (cause) => Effect.failCause(Cause.map(cause, (error) => isPoolError(error) ? view.error(error) : error as E))
     )
-  const heard = <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): typeof f =>
-    failed === undefined ? f : (item) =>
-      Effect.onExitPrimitive(f(item), (exit) => {
-        if (Exit.isFailure(exit)) failed(item, exit.cause)
-        return undefined
-      })
+  const heard = <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): typeof f => (item) =>
+    Effect.onExitPrimitive(f(item), (exit) => {
+      if (Exit.isFailure(exit)) view.failed(item, exit.cause)
+      return undefined
+    })
   return {
     getExclusive: seen(pool.getExclusive),
     use: (f) => seen(pool.use(heard(f))),

@@ -105,28 +105,40 @@ const connections = (url: string, multiplex: boolean, stream?: () => Duplex) =>
 
 /** The driver alone: every fiber has a session, and no client stands between them. */
 export const driver = (name: string, url: string, multiplex: boolean, stream?: () => Duplex) =>
-  Effect.map(connections(url, multiplex, stream), (all) => {
-    let turn = 0
-    const next = () => all[turn++ % sessions]!
+  Effect.map(connections(url, multiplex, stream), (idle) => {
+    const { plain, shared } = lendersOf(idle)
+    const borrow = multiplex ? shared : plain
     // Without `multiplex` no more than one fiber for each session: nobody waits.
-    return inEffect(name, { "select-1": () => next().query("select 1 as one") }, multiplex ? Infinity : sessions)
+    return inEffect(
+      name,
+      { "select-1": () => borrow((session) => session.query("select 1 as one")) },
+      multiplex ? Infinity : sessions
+    )
   })
 
-/** The client of @effect/sql-pg on no pool: a borrower that takes sessions from an array and puts them back. */
-export const floor = (name: string, url: string, multiplex: boolean, stream?: () => Duplex) =>
-  Effect.gen(function*() {
-    const idle = yield* connections(url, multiplex, stream)
-    let turn = 0
-    const plain = (f: (session: PgConnection.PgConnection) => AnyEffect): AnyEffect =>
+type Body = (session: PgConnection.PgConnection) => AnyEffect
+
+/** The least that lends sessions: from an array, and back; or one after the other. */
+const lendersOf = (idle: Array<PgConnection.PgConnection>) => {
+  let turn = 0
+  return {
+    plain: (f: Body): AnyEffect =>
       Effect.suspend(() => {
         const session = idle.pop()!
         return Effect.onExitPrimitive(f(session), () => {
           idle.push(session)
           return undefined
         })
-      })
-    const shared = (f: (session: PgConnection.PgConnection) => AnyEffect): AnyEffect =>
-      Effect.suspend(() => f(idle[turn++ % sessions]!))
+      }),
+    shared: (f: Body): AnyEffect => Effect.suspend(() => f(idle[turn++ % sessions]!))
+  }
+}
+
+/** The client of @effect/sql-pg on no pool: a borrower that takes sessions from an array and puts them back. */
+export const floor = (name: string, url: string, multiplex: boolean, stream?: () => Duplex) =>
+  Effect.gen(function*() {
+    const idle = yield* connections(url, multiplex, stream)
+    const { plain, shared } = lendersOf(idle)
     const borrow = multiplex ? shared : plain
     const lends = { use: borrow, useExclusive: borrow, getExclusive: Effect.never } as never
     const client = yield* PgQueuePool.makeClient(lends, {})

@@ -33,7 +33,7 @@ export interface Comparison {
   readonly cpu: Ratio
   /** Of the throughput: at least that; undefined: it is only told. */
   readonly target: number | undefined
-  /** The ratio of what no client can be faster than: where that misses the target, the target is out of reach. */
+  /** The ratio of what nothing of ours can be faster than: where that misses the target, the target is out of reach. */
   readonly most: number | undefined
 }
 
@@ -42,7 +42,7 @@ export interface Pair {
   readonly client: string
   readonly against: string
   readonly target?: number | undefined
-  /** What no client can be faster than. */
+  /** What nothing of ours can be faster than. */
   readonly most?: string | undefined
 }
 
