@@ -94,7 +94,8 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   }
 
   get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.traces ? scoped(this, false, hereInScope(2)) : this.plain ??= scoped(this, false, undefined)
+    if (this.traces) return scoped(this, false, hereInScope(2))
+    return this.plain ??= this.onBorrow === undefined ? scopedPlainly(this) : scoped(this, false, undefined)
   }
 
   get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
@@ -376,25 +377,39 @@ export const scoped = <A, E, R>(
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const pool = lender.current()
     if (pool === undefined) return lender.refusal!
-    if (pool.onBorrow === undefined) {
-      const lease = pool.state.lend(fiber, alone)
-      if (lease !== undefined) {
-        lease.site = site
-        return pool.leaseTo(scope, lease)
-      }
-    }
-    const loan = new Loan(
-      new Use<A, E, R, A, never, never>(
-        lender,
-        alone ? "alone" : "shared",
-        site,
-        undefined,
-        (pool, lease) => pool.leaseTo(scope, lease)
-      )
-    )
-    // From here on the lease is the scope's to end.
-    return Effect.onExitPrimitive(loan, () => loan.leave())
+    const lease = pool.onBorrow === undefined ? pool.state.lend(fiber, alone) : undefined
+    if (lease === undefined) return scopedLater(lender, alone, site, scope)
+    lease.site = site
+    return pool.leaseTo(scope, lease)
   })
+
+/** The same of a pool with nothing before a lease and nothing to be known of it. */
+const scopedPlainly = <A, E, R>(pool: Borrowing<A, E, R>): Effect.Effect<A, E | PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const lease = pool.state.lend(fiber, false)
+    return lease === undefined ? scopedLater(pool, false, undefined, scope) : pool.leaseTo(scope, lease)
+  })
+
+/** It may have to wait. */
+const scopedLater = <A, E, R>(
+  lender: Lender<A, E, R>,
+  alone: boolean,
+  site: Site | undefined,
+  scope: Scope.Scope
+): Effect.Effect<A, E | PoolError> => {
+  const loan = new Loan(
+    new Use<A, E, R, A, never, never>(
+      lender,
+      alone ? "alone" : "shared",
+      site,
+      undefined,
+      (pool, lease) => pool.leaseTo(scope, lease)
+    )
+  )
+  // From here on the lease is the scope's to end.
+  return Effect.onExitPrimitive(loan, () => loan.leave())
+}
 
 export const scopedIfAvailable = <A, E, R>(
   lender: Lender<A, E, R>,

@@ -97,11 +97,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Somebody waits until there are `min` items, since this turn. */
   warmTurn: number | undefined = undefined
   suspended = false
-  /** Nobody is lent anything: closed, or suspended. */
-  halted = false
-  /** Somebody listens to the events. */
-  listening = false
-  lazy = false
+  /** Nothing goes on besides that may concern a lease: nobody listens, and all else as far as is said in `ease`. */
+  calm = false
   /** Hears, within a step, that there is nothing: no item, none opening or closing, no waiter. */
   onRest: (() => void) | undefined = undefined
   readonly totals: Totals = newTotals()
@@ -114,6 +111,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Several may have one item. */
   private readonly shares: boolean
   private ids = 0
+  private isHalted = false
+  private isListening = false
+  private isLazy = false
   private readonly rules: Rules<A, R>
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
@@ -143,6 +143,41 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.opener = new Opener(this, this, this.queue, this.sweeper, this.replacing, shell)
     this.ending = new Ending(this, this, shell, clock)
     this.serving = new Serving(this, this)
+    this.ease()
+  }
+
+  /** Nobody is lent anything: closed, or suspended. */
+  get halted(): boolean {
+    return this.isHalted
+  }
+
+  set halted(is: boolean) {
+    this.isHalted = is
+    this.ease()
+  }
+
+  /** Somebody listens to the events. */
+  get listening(): boolean {
+    return this.isListening
+  }
+
+  set listening(is: boolean) {
+    this.isListening = is
+    this.ease()
+  }
+
+  /** The next borrower is to have `min` opened. */
+  get lazy(): boolean {
+    return this.isLazy
+  }
+
+  set lazy(is: boolean) {
+    this.isLazy = is
+    this.ease()
+  }
+
+  private ease(): void {
+    this.calm = this.plain && !this.isHalted && !this.isListening && !this.isLazy && this.settings.minIdle === 0
   }
 
   get live(): number {
@@ -184,7 +219,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** When a borrower asks; so a rush hears how fast they follow one another. */
   askedAt(): number {
-    return this.plain && !this.listening ? this.rush.now() : this.shell.now()
+    return this.calm ? this.rush.now() : this.shell.now()
   }
 
   // ---- borrowing
@@ -192,27 +227,31 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
     const item = this.idle.next
-    if (item === undefined) {
-      const shared = this.shares && !alone ? this.sharing.room : undefined
-      if (shared !== undefined && this.plain && this.lent <= this.settings.max && this.goesAgain(shared)) {
-        return this.joinAgain(shared, holder)
-      }
-    } else if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder)
+    if (item !== undefined) {
+      if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder)
+    } else if (this.shares && !alone && this.lent <= this.settings.max) {
+      const { room } = this.sharing
+      if (room !== undefined && this.goesAgain(room)) return this.joinAgain(room, holder)
+    }
     return this.lentAtOnce(this.pick(holder, alone))
   }
 
-  /** What has just come back in a rush may be lent again with nothing to be asked or opened. */
+  /** What is shared, or has just come back in a rush, may be lent with nothing to be asked or opened. */
   private goesAgain(item: Item<A>): boolean {
-    return this.waiters.size === 0 && !this.halted && !this.listening && !this.lazy && this.settings.minIdle === 0 &&
-      !this.rules.lends && this.rush.before(item.dueAt)
+    return this.calm && this.waiters.size === 0 && !this.rules.lends && this.rush.before(item.dueAt)
   }
 
   private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    const lease = this.lendTo(item, holder, false, this.rush.last)
-    this.grant(lease, 0)
+    item.status = "lent"
+    this.lent++
+    this.budget?.busy(item)
+    this.leases++
+    this.totals.borrowed++
+    const { lease } = item
+    lease.begin(holder, this.rush.last)
     return lease
   }
 
@@ -382,14 +421,17 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // Its item may have been taken back already.
     if (!lease.active) return
     const { item } = lease
-    if (!this.plain || !this.unspoken(item, exit) || !this.stays) return this.takeBack(lease, exit)
-    if (!this.bare) return this.giveBackClean(lease, exit)
-    const { head } = this.waiters
-    if (head === undefined ? !(this.rush.on && this.keeps(item)) : !this.passes(item)) return this.takeBack(lease, exit)
-    this.end(lease, Exit.void)
-    if (head !== undefined) return this.pass(lease, head)
-    this.keep(item)
-    this.rush.add(item)
+    if (this.calm && this.unspoken(item, exit) && this.stays) {
+      if (!this.bare) return this.giveBackClean(lease, exit)
+      const { head } = this.waiters
+      if (head === undefined ? this.rush.on && this.keeps(item) : this.passes(item)) {
+        this.end(lease, Exit.void)
+        if (head !== undefined) return this.pass(lease, head)
+        this.keep(item)
+        return this.rush.add(item)
+      }
+    }
+    this.takeBack(lease, exit)
   }
 
   private takeBack(lease: Lease<A>, exit: AnyExit): void {
@@ -432,22 +474,21 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.totals.returned++
   }
 
-  /** The lease ended well, nobody hears of it, and but for its time no rule speaks of the item. */
+  /** The lease ended well, and but for its time no rule speaks of the item. */
   private unspoken(item: Item<A>, exit: AnyExit): boolean {
-    return Exit.isSuccess(exit) && item.uses + 1 < this.rules.freeUses && item.doom === undefined && !this.listening
+    return Exit.isSuccess(exit) && item.uses + 1 < this.rules.freeUses && item.doom === undefined
   }
 
   /** What comes back may stay. */
   private get stays(): boolean {
-    return !this.halted && this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
+    return this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
       (this.budget === undefined || this.budget.atEase)
   }
 
   /** Nobody waits: it is to be idle, and nothing else is to be done. */
   private keeps(item: Item<A>): boolean {
-    const { idle, rules, settings } = this
-    return (item.slot >= 0 || (!rules.timed && item.dueAt === Infinity)) &&
-      idle.size < settings.maxIdle && settings.minIdle === 0 &&
+    const { idle, settings } = this
+    return (item.slot >= 0 || (!this.rules.timed && item.dueAt === Infinity)) && idle.size < settings.maxIdle &&
       idle.size + this.lent - this.replacing.underWay >= settings.min
   }
 
@@ -496,7 +537,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // What the user's function did may have been the end of the item.
     if (item.status !== "resetting") return
     const { head } = this.waiters
-    if (work === undefined && item.doom === undefined && !this.listening && this.stays) {
+    if (work === undefined && item.doom === undefined && this.calm && this.stays) {
       if (head === undefined ? this.keeps(item) : !this.shares && this.passes(item)) {
         item.exit = Exit.void
         if (head === undefined) return this.keep(item)
@@ -750,6 +791,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const { idle, settings } = this
     const now = this.shell.now()
     Object.assign(settings, size)
+    this.ease()
     idle.fit()
     if (this.listening) this.tell({ _tag: "Resized", ...size }, now)
     const above = Math.max(idle.size + this.lent - size.max, idle.size - size.maxIdle)
