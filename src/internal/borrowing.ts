@@ -21,7 +21,7 @@ import { type Evaluated, Operation } from "./operation.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
-import type { View } from "./view.ts"
+import { seenCause, type View } from "./view.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -316,9 +316,9 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   }
 
   outcome(refusal: Refusal): Exit.Exit<never, E | PoolError> {
-    return refusal._tag === "Pool"
-      ? Exit.fail(this.error(refusal.reason))
-      : Exit.failCause(refusal.cause as Cause.Cause<E | PoolError>)
+    if (refusal._tag === "Pool") return Exit.fail(this.error(refusal.reason))
+    const { cause } = refusal
+    return Exit.failCause((this.view === undefined ? cause : seenCause(this.view, cause)) as Cause.Cause<E | PoolError>)
   }
 
   /** What the borrower is told: a client's own error, if it is a client that borrows. */

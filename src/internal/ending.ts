@@ -264,9 +264,9 @@ export class Ending<A, R> {
   detach(value: unknown, holder: Holder): Item<A> | undefined {
     const item = this.state.items.find(value, holder)
     if (item === undefined || item.status !== "lent") return undefined
-    const [lease, ...others] = leasesOf(item)
-    // In a rule that is asked at its return it has none any more.
-    if (lease === undefined || !lease.taken || others.length > 0) return undefined
+    const [lease] = leasesOf(item)
+    // In a rule that is asked at its return it has none any more, or others have one.
+    if (lease === undefined || !lease.taken || (item.share !== undefined && item.share.size > 1)) return undefined
     const now = this.state.usedAt = this.shell.now()
     this.state.leases--
     lease.over()

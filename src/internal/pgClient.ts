@@ -11,8 +11,8 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { QueuePool } from "../QueuePool.ts"
-import { clientView, Session, type Statements, Tracked } from "./pgSession.ts"
-import { type Lends, viewOf } from "./view.ts"
+import { clientView, needsAlone, Session, type Statements, Tracked } from "./pgSession.ts"
+import { isOwn, type Lends, viewOf } from "./viewed.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
@@ -63,7 +63,13 @@ const rowsOf = (result: Result): ReadonlyArray<Row> => result.rows
 
 const connectionOf = (session: PgConnection): Connection => new SessionConnection(session, session)
 
-/** For one statement. */
+/** For one statement, of the pool that has opened the session. */
+const ownConnectionOf = (session: PgConnection): Connection =>
+  session instanceof Session
+    ? session.connection ??= new SessionConnection(session, session.own)
+    : new SessionConnection(session, session)
+
+/** For one statement, of whoever lends sessions of such pools. */
 const soleConnectionOf = (session: PgConnection): Connection =>
   new SessionConnection(session, session instanceof Session ? session.sole : session)
 
@@ -103,9 +109,13 @@ export const makeClient = Effect.fnUntraced(function*(
   config: PgClient.PgClientConfig
 ): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
   const { transformJson, transformQueryNames, transformResultNames } = config
+  const own = isOwn(pool)
   const lends = viewOf(pool, clientView)
   const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
-  const borrower: Borrower = (f) => lends.use((session) => f(soleConnectionOf(session)))
+  const borrower: Borrower = own ? (f) => lends.use((session) => f(ownConnectionOf(session))) : (f) => {
+    const run = (session: PgConnection) => f(soleConnectionOf(session))
+    return Effect.catchCauseIf(lends.use(run), needsAlone, () => lends.useExclusive(run))
+  }
   const client = yield* SqlClient.make({
     acquirer: Effect.map(lends.getExclusive, connectionOf),
     borrower,

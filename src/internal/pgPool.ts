@@ -14,7 +14,7 @@ import { checkOf, type Doom, resetOf } from "./pgReset.ts"
 import { clientView, Session, type Sharing } from "./pgSession.ts"
 import { connector, noPatience, Wire } from "./pgWire.ts"
 import { behind, forgo, isShared, lose, seal } from "./registered.ts"
-import { viewOf } from "./view.ts"
+import { viewOf } from "./viewed.ts"
 
 // A session that was idle for less can hardly have ended unseen. It is the
 // shortest time after which the pool looks at its socket again; `checkAfter` is

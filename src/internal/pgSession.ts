@@ -6,6 +6,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import type { Connection as SqlConnection } from "effect/sql/SqlConnection"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { toSqlError } from "./pgErrors.ts"
@@ -97,6 +98,12 @@ const sharedSession = (): SqlError => {
     reason: new UnknownError({ cause: new SharedSession({ message }), message, operation: "query" })
   })
 }
+
+/** The statement was not sent: it needs a session for itself. */
+export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.some((reason) =>
+    Cause.isFailReason(reason) && reason.error instanceof SqlError && reason.error.reason.cause instanceof SharedSession
+  )
 
 export class Tracked implements Connection {
   readonly [PgConnection.TypeId]: PgConnection.TypeId = PgConnection.TypeId
@@ -197,11 +204,21 @@ export class Tracked implements Connection {
 export type Statements = Pick<Connection, "query" | "queryValues">
 
 export class Session extends Tracked {
+  /** The session as a client's statements know it, once there was one. */
+  connection: SqlConnection | undefined = undefined
   /**
    * For who sends one statement in a lease and no more: that cannot outlive the lease, so
    * there is nothing to count, and what it leaves behind is known from its text.
    */
   readonly sole: Statements = {
+    query: (sql, params, prepare) =>
+      begins(sql) ? this.query(sql, params, prepare) : this.asSole(this.raw.query(sql, params, prepare)),
+    queryValues: (sql, params, prepare) =>
+      begins(sql) ? this.queryValues(sql, params, prepare) : this.asSole(this.raw.queryValues(sql, params, prepare))
+  }
+
+  /** The same where the pool itself has lent the session, to the fiber that sends the statement: it needs no error to have another. */
+  readonly own: Statements = {
     query: (sql, params, prepare) =>
       begins(sql)
         ? this.asAlone((session) => session.query(sql, params, prepare))

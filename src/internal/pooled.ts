@@ -169,7 +169,7 @@ export interface Pooled<A> {
   lazy: boolean
   counts(): Counts
   /** When a borrower asks. */
-  askedAt(): number
+  moment(): number
   tell(told: Told, at: number): void
   readonly ending: Ends<A>
   /** An item that was just opened. */

@@ -61,7 +61,7 @@ export class Queue<A> {
   /** The borrower may be settled already when this returns. */
   enter(holder: Holder, alone: boolean, group: number): Borrower<A> {
     const { shell, state, waiters } = this
-    const now = state.askedAt()
+    const now = state.moment()
     const { borrowTimeout, max, maxWaiters } = state.settings
     const borrower = this.arrival(holder, alone, group, now)
     if ((state.halted || group > max) && this.turnedAway(borrower, now)) return borrower

@@ -110,6 +110,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private readonly bare: boolean
   /** Several may have one item. */
   private readonly shares: boolean
+  /** Some moments need no reading of the clock where they follow one another fast. */
+  private readonly rushes: boolean
   private ids = 0
   private isHalted = false
   private isListening = false
@@ -131,8 +133,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
-    this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 && settings.checkAfter > 0
+    this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 &&
+      settings.checkAfter > 0 &&
+      !rules.hastens
     this.bare = this.plain && !this.shares && !settings.resets && settings.checkAfter === Infinity
+    this.rushes = this.bare || this.shares
     this.rush = shell.rush
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
@@ -217,9 +222,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return ++this.ids
   }
 
-  /** When a borrower asks; so a rush hears how fast they follow one another. */
-  askedAt(): number {
-    return this.calm ? this.rush.now() : this.shell.now()
+  /** The time at which a lease is asked for, or ends: a rush hears how fast these follow one another. */
+  moment(): number {
+    return this.calm && this.rushes ? this.rush.now() : this.shell.now()
   }
 
   // ---- borrowing
@@ -294,7 +299,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
       if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
-      const now = this.askedAt()
+      const now = this.moment()
       this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
@@ -368,6 +373,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.leases--
     lease.over()
     const { item } = lease
+    this.rush.date(item, now)
     const { share } = item
     if (borrower.touched) item.doom ??= "borrow given up"
     if (!this.stillShared(lease)) {
@@ -424,11 +430,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (this.calm && this.unspoken(item, exit) && this.stays) {
       if (!this.bare) return this.giveBackClean(lease, exit)
       const { head } = this.waiters
-      if (head === undefined ? this.rush.on && this.keeps(item) : this.passes(item)) {
+      if (head === undefined ? this.rush.on && this.keeps(item) : this.passes && this.rush.before(item.dueAt)) {
         this.end(lease, Exit.void)
-        if (head !== undefined) return this.pass(lease, head)
-        this.keep(item)
-        return this.rush.add(item)
+        if (head === undefined) this.keep(item)
+        else this.pass(lease, head, this.rush.last)
+        // It came back later than that, and its borrower may still leave without it.
+        return this.rush.on ? this.rush.add(item) : undefined
       }
     }
     this.takeBack(lease, exit)
@@ -501,20 +508,16 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** It goes to the first who waits: for all others there is as much as before. */
-  private passes(item: Item<A>): boolean {
-    return !this.rules.lends && !this.outage.held && this.rush.before(item.dueAt)
+  private get passes(): boolean {
+    return !this.rules.lends && !this.outage.held
   }
 
   /** What `giveBack` comes to then. */
-  private pass(lease: Lease<A>, borrower: Borrower<A>): void {
-    const { item } = lease
-    const { last, on } = this.rush
-    item.idleSince = this.usedAt = last
-    // It came back later than that, and its borrower may still leave without it.
-    if (on) this.rush.add(item)
+  private pass(lease: Lease<A>, borrower: Borrower<A>, now: number): void {
+    lease.item.idleSince = this.usedAt = now
     this.waiters.leave(borrower)
     this.leases++
-    lease.begin(borrower.holder, last)
+    lease.begin(borrower.holder, now)
     this.hand(lease, borrower)
   }
 
@@ -523,8 +526,10 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const { item } = lease
     const { share } = item
     if (share !== undefined && share.size > 1) return this.leave(lease, exit, share)
-    const now = this.rush.now()
+    const now = this.moment()
     if (now > item.dueAt || share?.pending !== undefined) return this.takeBack(lease, exit)
+    // That it came back shows that opens are of use, and one that was held back may be due.
+    const { passes } = this
     this.end(lease, exit)
     item.idleSince = this.usedAt = now
     item.undated = false
@@ -538,11 +543,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (item.status !== "resetting") return
     const { head } = this.waiters
     if (work === undefined && item.doom === undefined && this.calm && this.stays) {
-      if (head === undefined ? this.keeps(item) : !this.shares && this.passes(item)) {
+      if (head === undefined ? this.keeps(item) : !this.shares && passes) {
         item.exit = Exit.void
         if (head === undefined) return this.keep(item)
         item.status = "lent"
-        return this.pass(lease, head)
+        return this.pass(lease, head, now)
       }
     }
     if (work === undefined) this.settle(item, now, false)
