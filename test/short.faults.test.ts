@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
-import { lose } from "../src/internal/registered.ts"
+import { forgo, lose } from "../src/internal/registered.ts"
 import { borrow, type Borrower, elapse, several } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
 
@@ -20,9 +20,9 @@ const stalling = Effect.gen(function*() {
 const atOnce = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkDetach(effect, { startImmediately: true })
 
 /** An item that came back in this very turn from others who shared it, and whose last borrower did not come for it. */
-const leftAgain = Effect.gen(function*() {
+const leftAgain = Effect.fnUntraced(function*(reset?: () => undefined) {
   const source = new Source()
-  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
+  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, reset })
   const scopes = [yield* Scope.make(), yield* Scope.make()]
   for (const scope of scopes) yield* Scope.provide(pool.get, scope)
   yield* settle
@@ -43,7 +43,7 @@ const leftAgain = Effect.gen(function*() {
 describe("an item that others shared in this turn", () => {
   it.effect("is had alone by who asks for it alone", () =>
     Effect.gen(function*() {
-      const { another, pool, run, turn } = yield* leftAgain
+      const { another, pool, run, turn } = yield* leftAgain()
       let joined: unknown
       yield* turn(() => {
         run(pool.useExclusive(() => Effect.sync(() => void (joined = another()))))
@@ -54,13 +54,127 @@ describe("an item that others shared in this turn", () => {
 
   it.effect("is shared again by those who share", () =>
     Effect.gen(function*() {
-      const { another, pool, run, turn } = yield* leftAgain
+      const { another, pool, run, turn } = yield* leftAgain()
       let joined: unknown
       yield* turn(() => {
         run(pool.use(() => Effect.sync(() => void (joined = another()))))
       })
       assert.deepStrictEqual(joined, Option.some(1))
       yield* settle
+    }))
+})
+
+describe("an item that others share", () => {
+  it.effect("is shared again when they have left, in the same turn too", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
+      yield* Effect.replicateEffect(pool.use(() => pool.use(() => Effect.void)), 2)
+      const alone = yield* pool.use(() => pool.useIfAvailable(({ id }) => Effect.succeed(id)))
+      assert.deepStrictEqual(alone, Option.some(1))
+    }))
+
+  it.effect("is not taken from another by one who had left it before its work was done", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
+      for (const others of [0, 1]) {
+        const scopes = yield* Effect.replicateEffect(Scope.make(), 2)
+        if (others === 1) yield* Scope.provide(pool.get, scopes[1]!)
+        const gate = yield* Deferred.make<void>()
+        const left = yield* Effect.forkChild(
+          pool.use((item) =>
+            Effect.withFiber(({ id }) => {
+              forgo(pool, item, id)
+              // It has none to leave any more.
+              forgo(pool, item, id)
+              return Deferred.await(gate)
+            })
+          ),
+          { startImmediately: true }
+        )
+        yield* settle
+        assert.strictEqual((yield* pool.stats).leases, others)
+        yield* Scope.provide(pool.get, scopes[0]!)
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(left)
+        assert.strictEqual((yield* pool.stats).leases, others + 1)
+        for (const scope of scopes) yield* Scope.close(scope, Exit.void)
+        assert.strictEqual((yield* pool.stats).leases, 0)
+      }
+    }))
+
+  it.effect("is reset for who used it, when one who was to have it too does not come", () =>
+    Effect.gen(function*() {
+      let resets = 0
+      const { turn } = yield* leftAgain(() => void resets++)
+      yield* turn(() => {})
+      yield* settle
+      assert.strictEqual(resets, 1)
+    }))
+})
+
+describe("a reset with nothing to be waited for", () => {
+  /** A pool whose next reset does something else. */
+  const resetting = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
+    const source = new Source()
+    const run = Effect.runSyncWith(yield* Effect.context())
+    const exits: Array<Exit.Exit<unknown, unknown>> = []
+    let next: ((item: Thing) => Effect.Effect<unknown>) | undefined
+    const pool = yield* QueuePool.make({
+      acquire: source.acquire,
+      max: 2,
+      ...options,
+      reset: (item, exit) => {
+        const act = next
+        next = undefined
+        exits.push(exit)
+        if (act !== undefined) run(act(item))
+        return undefined
+      }
+    })
+    yield* Effect.replicateEffect(pool.use(() => Effect.void), 3, { discard: true })
+    return { exits, pool, source, then: (act: (item: Thing) => Effect.Effect<unknown>) => void (next = act) }
+  })
+
+  it.effect("is told how the lease ended, of which nothing is left after it", () =>
+    Effect.gen(function*() {
+      const { exits, pool, source } = yield* resetting()
+      yield* pool.use(() => Effect.succeed("mine"))
+      assert.deepStrictEqual(exits.at(-1), Exit.succeed("mine"))
+      yield* pool.clear
+      yield* settle
+      assert.deepStrictEqual(source.closeExits, [Exit.void])
+    }))
+
+  const ends: Record<string, (pool: QueuePool.QueuePool<Thing, unknown>, item: Thing) => Effect.Effect<unknown>> = {
+    "invalidates it": (pool, item) => pool.invalidate(item),
+    "hears that it is lost": (pool, item) => Effect.sync(() => lose(pool, item, "lost")),
+    "clears the pool": (pool) => pool.clear
+  }
+  for (const [what, end] of Object.entries(ends)) {
+    it.effect(`keeps no item where it ${what}`, () =>
+      Effect.gen(function*() {
+        const { pool, source, then } = yield* resetting()
+        then((item) => end(pool, item))
+        yield* pool.use(() => Effect.void)
+        yield* settle
+        assert.deepStrictEqual([source.live, (yield* pool.stats).used], [0, 0])
+        assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), 2)
+      }))
+  }
+
+  it.effect("keeps none too many where it makes max smaller", () =>
+    Effect.gen(function*() {
+      const { pool, source, then } = yield* resetting()
+      yield* pool.use(() =>
+        Effect.suspend(() => {
+          then(() => Effect.orDie(pool.resize({ max: 1 })))
+          return pool.use(() => Effect.void)
+        })
+      )
+      yield* settle
+      assert.deepStrictEqual([source.closed, (yield* pool.stats).recycled], [[2], { resized: 1 }])
     }))
 })
 

@@ -533,10 +533,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.end(lease, exit)
     item.idleSince = this.usedAt = now
     item.undated = false
-    if (share !== undefined) {
-      share.used = true
-      this.stillShared(lease)
-    }
+    this.stillShared(lease)
     item.status = "resetting"
     const work = this.settings.resets ? this.shell.cleaning(item, exit, undefined, true) : undefined
     // What the user's function did may have been the end of the item.
