@@ -78,7 +78,7 @@ describe("an item that others share", () => {
     Effect.gen(function*() {
       const source = new Source()
       const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
-      for (const others of [0, 1]) {
+      for (const [others, next] of [[0, pool.getExclusive], [0, pool.get], [1, pool.get]] as const) {
         const scopes = yield* Effect.replicateEffect(Scope.make(), 2)
         if (others === 1) yield* Scope.provide(pool.get, scopes[1]!)
         const gate = yield* Deferred.make<void>()
@@ -95,7 +95,7 @@ describe("an item that others share", () => {
         )
         yield* settle
         assert.strictEqual((yield* pool.stats).leases, others)
-        yield* Scope.provide(pool.get, scopes[0]!)
+        yield* Scope.provide(next, scopes[0]!)
         yield* Deferred.succeed(gate, undefined)
         yield* Fiber.join(left)
         assert.strictEqual((yield* pool.stats).leases, others + 1)
@@ -134,7 +134,7 @@ describe("a reset with nothing to be waited for", () => {
       }
     })
     yield* Effect.replicateEffect(pool.use(() => Effect.void), 3, { discard: true })
-    return { exits, pool, source, then: (act: (item: Thing) => Effect.Effect<unknown>) => void (next = act) }
+    return { exits, onNext: (act: (item: Thing) => Effect.Effect<unknown>) => void (next = act), pool, source }
   })
 
   it.effect("is told how the lease ended, of which nothing is left after it", () =>
@@ -155,8 +155,8 @@ describe("a reset with nothing to be waited for", () => {
   for (const [what, end] of Object.entries(ends)) {
     it.effect(`keeps no item where it ${what}`, () =>
       Effect.gen(function*() {
-        const { pool, source, then } = yield* resetting()
-        then((item) => end(pool, item))
+        const { onNext, pool, source } = yield* resetting()
+        onNext((item) => end(pool, item))
         yield* pool.use(() => Effect.void)
         yield* settle
         assert.deepStrictEqual([source.live, (yield* pool.stats).used], [0, 0])
@@ -166,10 +166,10 @@ describe("a reset with nothing to be waited for", () => {
 
   it.effect("keeps none too many where it makes max smaller", () =>
     Effect.gen(function*() {
-      const { pool, source, then } = yield* resetting()
+      const { onNext, pool, source } = yield* resetting()
       yield* pool.use(() =>
         Effect.suspend(() => {
-          then(() => Effect.orDie(pool.resize({ max: 1 })))
+          onNext(() => Effect.orDie(pool.resize({ max: 1 })))
           return pool.use(() => Effect.void)
         })
       )
