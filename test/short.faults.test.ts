@@ -20,18 +20,19 @@ const stalling = Effect.gen(function*() {
 const atOnce = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkDetach(effect, { startImmediately: true })
 
 /** An item that came back in this very turn from others who shared it, and whose last borrower did not come for it. */
-const leftAgain = Effect.fnUntraced(function*(reset?: () => undefined) {
+const leftAgain = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
   const source = new Source()
-  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, reset })
+  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, ...options })
   const scopes = [yield* Scope.make(), yield* Scope.make()]
   for (const scope of scopes) yield* Scope.provide(pool.get, scope)
   yield* settle
   const waiter = yield* atOnce(pool.use(() => Effect.never))
   const run = Effect.runSyncWith(yield* Effect.context())
   /** One turn: it is handed its place, the others leave, and it does not come. */
-  const turn = (then: () => void) =>
+  const turn = (then: () => void, between = () => {}) =>
     Effect.sync(() => {
       for (const scope of scopes) run(Scope.close(scope, Exit.void))
+      between()
       waiter.interruptUnsafe()
       then()
     })
@@ -107,7 +108,7 @@ describe("an item that others share", () => {
   it.effect("is reset for who used it, when one who was to have it too does not come", () =>
     Effect.gen(function*() {
       let resets = 0
-      const { turn } = yield* leftAgain(() => void resets++)
+      const { turn } = yield* leftAgain({ reset: () => void resets++ })
       yield* turn(() => {})
       yield* settle
       assert.strictEqual(resets, 1)
@@ -211,6 +212,23 @@ describe("what is checked", () => {
       const next = yield* atOnce(pool.use(() => Effect.void))
       yield* Fiber.join(next)
       assert.strictEqual(checks - before, 1)
+    }))
+})
+
+describe("what is checked and shared", () => {
+  it.effect("an item is checked that nobody has used for so long in a turn, though one was to have it", () =>
+    Effect.gen(function*() {
+      const { clock, stall } = yield* stalling
+      let checks = 0
+      const check = () => Effect.sync(() => void checks++)
+      const { pool, run, turn } = yield* Effect.provideService(
+        leftAgain({ check, checkAfter: "1 second" }),
+        Clock.Clock,
+        clock
+      )
+      yield* turn(() => {}, () => run(stall(5000)))
+      yield* pool.use(() => Effect.void)
+      assert.strictEqual(checks, 1)
     }))
 })
 

@@ -559,7 +559,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.end(lease, exit)
     share.used = true
     this.sharing.leave(share, lease)
-    this.rush.add(item)
+    // One who was to have it too may leave it unseen: then it has been idle since now.
+    if (this.settings.checkAfter < Infinity) item.idleSince = this.usedAt = this.rush.now()
+    else this.rush.add(item)
     if (this.serving.busy) this.pump(this.shell.now())
   }
 
