@@ -32,15 +32,18 @@
 //   finalizer and what it succeeds with are made when an item is lent by `get` for the first
 //   time. In here nothing is allocated: an item has had its lease since it was opened.
 // - The calls are `lend`, which takes the next item off the idle list, and `giveBack`, which
-//   asks in one row of compares (`stays`, `keeps`) whether anything is to be done, and puts it
-//   back. Rules are one compiled function, and are not even called while their limits are far.
+//   asks in one row of compares (`calm`, `stays`, `keeps`) whether anything is to be done, and
+//   puts it back. Rules are one compiled function, and are not even called while their limits
+//   are far. What is reset is handed to its function in between; what is shared is joined and
+//   left without more, and its `Share` is kept for the next time.
 // - One who waits costs a Borrower besides, a place among those who are woken together, and
 //   effect's callback: some 450 bytes beyond two yields. `enter` puts it in the queue; `pass`
 //   hands it the next item that comes back. One task resumes up to 256 of them.
 // - The clock is read when a lease begins and when it ends, in a rush once for 32 of
-//   these moments (rush.ts). No fiber and no timer: who waits first sets one alarm for all.
-// - Events cost one branch while nobody listens; whoever does, or a hook, a reset, a limit of
-//   the lease, sharing or a budget that is short, takes the long way: `pick`, `takeBack`.
+//   these moments (rush.ts), but not where items are checked or reset. No fiber and no timer:
+//   who waits first sets one alarm for all.
+// - Events cost one branch while nobody listens; whoever does, or a hook, a limit of the
+//   lease or a budget that is short, takes the long way: `pick`, `takeBack`.
 import type * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import { type Counts, Suspended } from "../PoolError.ts"
