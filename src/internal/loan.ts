@@ -1,0 +1,223 @@
+// One borrowing as an Effect, from before it asks to after it is over.
+//
+// A fiber can be interrupted between any two of its operations, also between one
+// that takes an item and one that would see to its return. So what ends a lease is
+// set up first, and the pool is asked for an item inside of it. `get` of an idle
+// item needs none of this: it takes the item and hands it to the scope in one step.
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { PoolError } from "../PoolError.ts"
+import type { Borrowing } from "./borrowing.ts"
+import type { Borrower, Holder, Kind, Lease, Sleeper } from "./item.ts"
+import { type Evaluated, Operation } from "./operation.ts"
+import type { Site } from "./site.ts"
+
+type AnyExit = Exit.Exit<unknown, unknown>
+
+/** What a lease is for: what `use` was given, or something that needs the lease itself. */
+export type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>
+type Body<A, P, B, E, R> = (pool: P, lease: Lease<A>) => Effect.Effect<B, E, R>
+
+/** Where a borrower asks: a pool, or what has a pool for it when it does. */
+export interface Lender<A, E, R> {
+  /** Undefined when there is none, and `refusal` says why. */
+  current(): Borrowing<A, E, R> | undefined
+  readonly refusal?: Effect.Effect<never, PoolError>
+}
+
+/** `get`, and `getExclusive`. */
+export const scoped = <A, E, R>(
+  lender: Lender<A, E, R>,
+  alone: boolean,
+  site: Site | undefined
+): Effect.Effect<A, E | PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const pool = lender.current()
+    if (pool === undefined) return lender.refusal!
+    const lease = pool.onBorrow === undefined ? pool.state.lend(fiber, alone) : undefined
+    if (lease === undefined) return scopedLater(lender, alone, site, scope)
+    lease.site = site
+    return pool.leaseTo(scope, lease)
+  })
+
+/** The same of a pool with nothing before a lease and nothing to be known of it. */
+export const scopedPlainly = <A, E, R>(pool: Borrowing<A, E, R>): Effect.Effect<A, E | PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const lease = pool.state.lend(fiber, false)
+    return lease === undefined ? scopedLater(pool, false, undefined, scope) : pool.leaseTo(scope, lease)
+  })
+
+/** It may have to wait. */
+const scopedLater = <A, E, R>(
+  lender: Lender<A, E, R>,
+  alone: boolean,
+  site: Site | undefined,
+  scope: Scope.Scope
+): Effect.Effect<A, E | PoolError> => {
+  const loan = new Loan(
+    new Use<A, E, R, A, never, never>(
+      lender,
+      alone ? "alone" : "shared",
+      site,
+      undefined,
+      (pool, lease) => pool.leaseTo(scope, lease)
+    )
+  )
+  // From here on the lease is the scope's to end.
+  return Effect.onExitPrimitive(loan, () => loan.leave())
+}
+
+export const scopedIfAvailable = <A, E, R>(
+  lender: Lender<A, E, R>,
+  site: Site | undefined
+): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> =>
+  Effect.withFiber((fiber) => {
+    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
+    const loan = new Loan(
+      new Use<A, never, R, Option.Option<A>, never, never>(
+        lender as never,
+        "available",
+        site,
+        undefined,
+        (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease))
+      )
+    )
+    return Effect.onExitPrimitive(loan, () => loan.leave())
+  })
+
+export const useIfAvailable = <A, E, R, B, E2, R2>(
+  lender: Lender<A, E, R>,
+  site: Site | undefined,
+  f: Plain<A, B, E2, R2>
+): Effect.Effect<Option.Option<B>, E2 | PoolError, R2> =>
+  new Use<A, never, R, Option.Option<B>, E2 | PoolError, R2>(
+    lender as never,
+    "available",
+    site,
+    undefined,
+    (pool, lease) => Effect.asSome(pool.run(lease, f))
+  )
+
+/** What `use` returns: makes a lease each time it is run. */
+export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
+  implements Evaluated<B, E | E2 | PoolError, R2>
+{
+  readonly lender: Lender<A, E, R>
+  readonly kind: Kind
+  readonly site: Site | undefined
+  readonly f: Plain<A, B, E2, R2> | undefined
+  readonly body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
+
+  constructor(
+    lender: Lender<A, E, R>,
+    kind: Kind,
+    site: Site | undefined,
+    f: Plain<A, B, E2, R2> | undefined,
+    body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
+  ) {
+    super()
+    this.lender = lender
+    this.kind = kind
+    this.site = site
+    this.f = f
+    this.body = body
+  }
+
+  start(): Effect.Effect<B, E | E2 | PoolError, R2> {
+    const loan = new Loan(this)
+    return Effect.onExitPrimitive(loan, (exit) => loan.end(exit))
+  }
+}
+
+/** One borrowing, from before it asks to after it is over. */
+class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
+  implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper
+{
+  private readonly asked: Use<A, E, R, B, E2, R2>
+  /** Where it has asked. */
+  private pool: Borrowing<A, E, R> | undefined = undefined
+  /** Once the borrower has it. */
+  private lease: Lease<A> | undefined = undefined
+  private borrower: Borrower<A> | undefined = undefined
+  private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
+  private asks = true
+
+  constructor(asked: Use<A, E, R, B, E2, R2>) {
+    super()
+    this.asked = asked
+  }
+
+  /** Asks, or goes on when it was woken. */
+  start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
+    if (this.borrower !== undefined && !this.asks) return this.next(this.borrower)
+    this.asks = false
+    const { kind, lender } = this.asked
+    const pool = this.pool = lender.current()
+    if (pool === undefined) return lender.refusal!
+    if (pool.onBorrow === undefined) {
+      const lease = pool.lend(fiber, kind)
+      if (lease !== undefined) return this.give(lease)
+      if (kind !== "available") return this.wait(this.borrower = pool.enqueue(fiber, kind))
+    } else {
+      const borrower = this.borrower = pool.state.reserve(fiber, kind, 1)
+      if (borrower !== undefined) return this.next(borrower)
+    }
+    // The type of the body is an Option then.
+    return pool.nothing as Effect.Effect<never, PoolError>
+  }
+
+  private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    return Effect.callback((resume) => {
+      this.resume = resume
+      borrower.sleeper = this
+      this.woken()
+    })
+  }
+
+  woken(): void {
+    const { borrower, pool, resume } = this
+    const { lease, refusal } = borrower!
+    if (refusal !== undefined) resume!(pool!.outcome(refusal))
+    else if (lease !== undefined) resume!(this)
+  }
+
+  /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
+  private next(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    const pool = this.pool!
+    if (borrower.refusal !== undefined) return this.wait(borrower)
+    if (borrower.lease === undefined) {
+      if (borrower.waits) return this.wait(borrower)
+      this.asks = true
+      return this.start(borrower.holder)
+    }
+    if (borrower.ready || pool.onBorrow === undefined) return this.give(pool.begin(borrower))
+    const hook = pool.ready(borrower)
+    return hook === undefined ? this.next(borrower) : Effect.flatMap(hook, () => this.next(borrower))
+  }
+
+  private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
+    this.lease = lease
+    lease.site = this.asked.site
+    const pool = this.pool!
+    const { f } = this.asked
+    return f === undefined ? this.asked.body!(pool, lease) : pool.run(lease, f)
+  }
+
+  /** Gives back what was lent, or gives up what was waited for. */
+  end(exit: AnyExit): undefined {
+    const { lease } = this
+    if (lease === undefined) return this.leave()
+    if (Exit.isFailure(exit) && lease.active) this.pool!.failed?.(lease.item.value, exit.cause)
+    lease.giveBack(exit)
+  }
+
+  leave(): undefined {
+    const { borrower } = this
+    if (this.lease === undefined && borrower !== undefined) this.pool!.abandon(borrower, "Interrupted")
+  }
+}
