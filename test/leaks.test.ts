@@ -275,27 +275,29 @@ describe("nothing is kept that is over", () => {
       for (const ref of refs) yield* until("collected", isGone(ref))
     }))
 
-  it.effect("of leases that were shared, while their item lives on", () =>
-    Effect.gen(function*() {
-      const source = new Source()
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 4 })
-      const scopes: Array<WeakRef<object>> = []
-      const leases: Array<WeakRef<object>> = []
-      const shared = Effect.scoped(Effect.gen(function*() {
-        const scope = yield* Effect.scope
-        scopes.push(new WeakRef(scope))
-        for (const _ of [1, 2, 3]) yield* pool.get
-        const { state } = scope
-        if (state._tag !== "Open") return
-        for (const finalizer of state.finalizers!.values()) leases.push(new WeakRef(finalizer))
+  for (const [atOnce, kept] of [[3, 3], [20, 8]] as const) {
+    it.effect(`of ${atOnce} leases that shared an item, while it lives on`, () =>
+      Effect.gen(function*() {
+        const source = new Source()
+        const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 20 })
+        const scopes: Array<WeakRef<object>> = []
+        const leases: Array<WeakRef<object>> = []
+        const shared = Effect.scoped(Effect.gen(function*() {
+          const scope = yield* Effect.scope
+          scopes.push(new WeakRef(scope))
+          for (let i = 0; i < atOnce; i++) yield* pool.get
+          const { state } = scope
+          if (state._tag !== "Open") return
+          for (const finalizer of state.finalizers!.values()) leases.push(new WeakRef(finalizer))
+        }))
+        for (let i = 0; i < 5; i++) yield* shared
+        for (const ref of scopes) yield* until("scope collected", isGone(ref))
+        // The item keeps some for its next leases.
+        const left = () => new Set(leases.flatMap((ref) => ref.deref() ?? []))
+        yield* until("leases collected", () => left().size <= kept)
+        assert.strictEqual((yield* books(source, pool)).opened, 1)
       }))
-      for (let i = 0; i < 5; i++) yield* shared
-      for (const ref of scopes) yield* until("scope collected", isGone(ref))
-      // The item keeps one for its next lease.
-      const left = () => new Set(leases.flatMap((ref) => ref.deref() ?? []))
-      yield* until("leases collected", () => left().size <= 1)
-      assert.strictEqual((yield* books(source, pool)).opened, 1)
-    }))
+  }
 
   for (const [kind, given] of Object.entries(options)) {
     it.effect(`of a scope and a fiber that had an item, which is idle again (${kind})`, () =>

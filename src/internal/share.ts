@@ -54,6 +54,15 @@ export class Share<A> {
     if (lease !== this.retired) this.free.push(lease)
   }
 
+  /** Nobody has the item any more: a few leases are kept for the next time. */
+  rest(): void {
+    if (this.all.length <= kept) return
+    // The item's own is used again in any case.
+    const others = this.free.filter((lease) => lease !== this.item.lease)
+    this.all.splice(0, Infinity, this.item.lease, ...others.slice(1 - kept))
+    this.free.splice(0, Infinity, ...this.all)
+  }
+
   /** It is about to be put back, and is not used again: who has it may still end it later, and must not end another's. */
   retire(lease: Lease<A>): void {
     this.retired = lease
@@ -61,6 +70,9 @@ export class Share<A> {
     if (this.item.lease === lease) this.free.push(this.item.lease = this.more())
   }
 }
+
+// Each is some 200 bytes, and most of the borrowers that share an item come again at once.
+const kept = 8
 
 /** Items that as many share, those that came to be so first before others. */
 export class Load<A> {

@@ -63,6 +63,7 @@ export class Sharing<A> {
     this.list(sharing, 0)
     this.leases -= sharing.size
     sharing.size = 0
+    sharing.rest()
   }
 
   /** Nobody joins those who have it, until the last of them has left. */
