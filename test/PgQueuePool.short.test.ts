@@ -1,8 +1,11 @@
 /** A statement that leaves its shared session for one of its own, and what a client's users are told. */
+import { PgConnection } from "@effect/sql-pg"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Redacted, Schedule, Scope } from "effect"
+import { QueuePool } from "effect-queuepool"
 import * as PgCluster from "effect-queuepool/PgCluster"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
+import { Reactivity } from "effect/reactivity"
 import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import * as Net from "node:net"
@@ -26,6 +29,33 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
     const stats = Effect.map(writer.nodes, ([node]) => node!.stats)
     yield* until(Effect.map(writer.nodes, ([node]) => node!.writes))
     return { stats, writer }
+  })
+
+  describe("a client", () => {
+    it.effect("runs on a pool of sessions that another has made", () =>
+      Effect.gen(function*() {
+        const { url } = yield* EmbeddedPg
+        const pool = yield* QueuePool.make({ acquire: PgConnection.make({ url: Redacted.make(url) }), max: 1 })
+        const sql = yield* Effect.provide(PgQueuePool.makeClient(pool, {}), Reactivity.layer)
+        assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
+      }))
+
+    it.effect("begins on a cluster's session by all of its ways", () =>
+      Effect.gen(function*() {
+        const { writer } = yield* cluster({})
+        for (const way of ["raw", "values", "unprepared", "valuesUnprepared"] as const) yield* writer.sql`begin`[way]
+      }))
+
+    it.effect("hears of the end of a session that it shares, with nobody left to keep from it", () =>
+      Effect.gen(function*() {
+        const { stats, writer } = yield* cluster({})
+        const died = yield* Effect.exit(
+          writer.use((session) => session.query("select pg_terminate_backend(pg_backend_pid())"))
+        )
+        assert.isTrue(Exit.isFailure(died))
+        yield* until(Effect.map(stats, ({ leases }) => leases === 0))
+        yield* writer.sql`select 1`
+      }))
   })
 
   describe("a plain statement that begins a transaction, on a cluster", () => {

@@ -297,8 +297,6 @@ export class Ending<A, R> {
   }
 
   private takeFrom(lease: Lease<A>, now: number): void {
-    // A rule that is asked as the lease ends may be what ends the item.
-    if (!lease.active) return
     const by = holderName(lease)
     const { handed } = lease
     this.state.leases--
