@@ -7,7 +7,7 @@ interface Found {
 interface Registered {
   readonly state: {
     readonly items: { find(value: unknown, holder: undefined): Found | undefined }
-    readonly sharing: { seal(item: Found): void }
+    readonly sharing: { seal(item: Found | undefined): void }
     forgo(item: Found, fiber: number): void
   }
   lose(item: Found, reason: string): void
@@ -35,8 +35,7 @@ export const isShared = (pool: object, value: unknown): boolean =>
 /** Nobody else is lent a shared item until all who have it have left. */
 export const seal = (pool: object, value: unknown): void => {
   const { state } = registered.get(pool)!.behind
-  const item = state.items.find(value, undefined)
-  if (item !== undefined) state.sharing.seal(item)
+  state.sharing.seal(state.items.find(value, undefined))
 }
 
 /** The fiber has the item, which is shared, no more, though its `use` goes on. */

@@ -67,10 +67,11 @@ export class Sharing<A> {
   }
 
   /** Nobody joins those who have it, until the last of them has left. */
-  seal(item: Item<A>): void {
-    if (item.share === undefined) return
-    item.share.sealed = true
-    this.place(item.share)
+  seal(item: Item<A> | undefined): void {
+    const share = item?.share
+    if (share === undefined) return
+    share.sealed = true
+    this.place(share)
   }
 
   /** Whether it takes newcomers may have changed. */
