@@ -14,6 +14,8 @@ import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 import { EmbeddedPgCluster } from "./kit/EmbeddedPgCluster.ts"
 import { ask, until } from "./kit/sessions.ts"
 
+type Sessions = QueuePool.QueuePool<PgConnection.PgConnection, SqlError>
+
 const pid = "select pg_backend_pid()"
 
 layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("a short way", (it) => {
@@ -32,13 +34,22 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
   })
 
   describe("a client", () => {
-    it.effect("runs on a pool of sessions that another has made", () =>
-      Effect.gen(function*() {
-        const { url } = yield* EmbeddedPg
-        const pool = yield* QueuePool.make({ acquire: PgConnection.make({ url: Redacted.make(url) }), max: 1 })
-        const sql = yield* Effect.provide(PgQueuePool.makeClient(pool, {}), Reactivity.layer)
-        assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
-      }))
+    for (
+      const [what, seen] of [
+        ["a pool", (pool: Sessions) => pool],
+        ["what wraps a pool", (pool: Sessions): Sessions => Object.create(pool)]
+      ] as const
+    ) {
+      it.effect(`runs on ${what} of sessions that others have made`, () =>
+        Effect.gen(function*() {
+          const { url } = yield* EmbeddedPg
+          const pool = yield* QueuePool.make({ acquire: PgConnection.make({ url: Redacted.make(url) }), max: 1 })
+          const sql = yield* Effect.provide(PgQueuePool.makeClient(seen(pool), {}), Reactivity.layer)
+          const state = Effect.map(Effect.flip(sql`select 1 / 0`), PgQueuePool.sqlState)
+          assert.strictEqual(yield* state, "22012")
+          assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
+        }))
+    }
 
     it.effect("begins on a cluster's session by all of its ways", () =>
       Effect.gen(function*() {

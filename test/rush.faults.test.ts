@@ -1,53 +1,36 @@
 /** In a rush the event loop may stall, and others may step in: nobody's time is cut short, and what was asked for in this turn counts in it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
 import { elapse } from "./kit/books.ts"
-import { settle, Source, type Thing } from "./kit/items.ts"
-import { record } from "./kit/observe.ts"
-
-/** A TestClock that can be put forward within a step, as by a computation that takes so long. */
-const stalling = Effect.gen(function*() {
-  const clock = yield* Clock.Clock
-  let ahead = 0n
-  const stalled = Object.create(clock, {
-    monotonicTimeNanosUnsafe: { value: () => clock.monotonicTimeNanosUnsafe() + ahead }
-  }) as Clock.Clock
-  return { clock: stalled, stall: (millis: number) => Effect.sync(() => void (ahead += BigInt(millis) * 1_000_000n)) }
-})
+import { atOnce, settle, Source, type Thing } from "./kit/items.ts"
+import { bent, BentClock, record } from "./kit/observe.ts"
 
 type Options = Partial<QueuePool.Options<Thing, unknown>>
 
 /** A pool in the midst of a rush. */
 const inARush = Effect.fnUntraced(function*(options: Options = {}) {
-  const { clock, stall } = yield* stalling
+  const clock = yield* BentClock.make
   const source = new Source()
-  const pool = yield* Effect.provideService(
-    QueuePool.make({ acquire: source.acquire, max: 1, ...options }),
-    Clock.Clock,
-    clock
-  )
+  const pool = yield* bent(QueuePool.make({ acquire: source.acquire, max: 1, ...options }), clock)
   yield* pool.use(() => Effect.void)
   yield* settle
   yield* elapse(1000)
   yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
-  return { pool, source, stall }
+  return { clock, pool, source }
 })
-
-/** In the same step, as far as it comes. */
-const atOnce = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkDetach(effect, { startImmediately: true })
 
 describe("when a turn takes long in a rush", () => {
   it.effect("a borrower waits for the whole of its time, from when it asked", () =>
     Effect.gen(function*() {
-      const { pool, stall } = yield* inARush({ borrowTimeout: 500 })
+      const { clock, pool } = yield* inARush({ borrowTimeout: 500 })
       const gate = yield* Deferred.make<void>()
       const waiter = yield* Deferred.make<Fiber.Fiber<void, unknown>>()
       yield* atOnce(pool.use(() =>
         Effect.gen(function*() {
-          yield* stall(1000)
+          yield* clock.stall(1000)
           yield* Deferred.succeed(waiter, yield* atOnce(pool.use(() => Effect.void)))
           yield* Deferred.await(gate)
         })
@@ -61,20 +44,16 @@ describe("when a turn takes long in a rush", () => {
 
   it.effect("so does a borrower of another key of the map", () =>
     Effect.gen(function*() {
-      const { clock, stall } = yield* stalling
+      const clock = yield* BentClock.make
       const acquire = (key: string) => Effect.succeed(key)
-      const map = yield* Effect.provideService(
-        QueuePoolMap.make({ acquire, max: 1, borrowTimeout: 500 }),
-        Clock.Clock,
-        clock
-      )
+      const map = yield* bent(QueuePoolMap.make({ acquire, max: 1, borrowTimeout: 500 }), clock)
       const scope = yield* Scope.make()
       yield* Scope.provide(map.get("quiet"), scope)
       yield* map.use("busy", () => Effect.void)
       yield* settle
       yield* elapse(1000)
       yield* Effect.replicateEffect(map.use("busy", () => Effect.void), 4)
-      yield* stall(1000)
+      yield* clock.stall(1000)
       const waiter = yield* atOnce(map.use("quiet", () => Effect.void))
       yield* elapse(400)
       assert.isUndefined(waiter.pollUnsafe())
@@ -84,12 +63,12 @@ describe("when a turn takes long in a rush", () => {
 
   it.effect("an item is idle from when it came back, not before, when whom it was handed to leaves", () =>
     Effect.gen(function*() {
-      const { pool, stall } = yield* inARush({ recycle: RecyclePolicy.idle("2 minutes") })
+      const { clock, pool } = yield* inARush({ recycle: RecyclePolicy.idle("2 minutes") })
       let waiter: Fiber.Fiber<void, unknown> | undefined
       yield* pool.use(() =>
         Effect.gen(function*() {
           waiter = yield* atOnce(pool.use(() => Effect.void))
-          yield* stall(150_000)
+          yield* clock.stall(150_000)
         })
       )
       waiter!.interruptUnsafe()
@@ -99,12 +78,12 @@ describe("when a turn takes long in a rush", () => {
 
   it.effect("no waiter is handed an item that is past its age", () =>
     Effect.gen(function*() {
-      const { pool, stall } = yield* inARush({ recycle: RecyclePolicy.age("10 seconds") })
+      const { clock, pool } = yield* inARush({ recycle: RecyclePolicy.age("10 seconds") })
       let waiter: Fiber.Fiber<number, unknown> | undefined
       yield* pool.use(() =>
         Effect.gen(function*() {
           waiter = yield* atOnce(pool.use(({ id }) => Effect.succeed(id)))
-          yield* stall(50_000)
+          yield* clock.stall(50_000)
         })
       )
       assert.strictEqual(yield* Fiber.join(waiter!), 2)
@@ -114,10 +93,10 @@ describe("when a turn takes long in a rush", () => {
     Effect.gen(function*() {
       let checks = 0
       const check = () => Effect.sync(() => ++checks)
-      const { pool, stall } = yield* inARush({ check, checkAfter: 500 })
+      const { clock, pool } = yield* inARush({ check, checkAfter: 500 })
       assert.strictEqual(checks, 1)
       yield* atOnce(
-        Effect.andThen(pool.use(() => Effect.void), Effect.andThen(stall(500), pool.use(() => Effect.void)))
+        Effect.andThen(pool.use(() => Effect.void), Effect.andThen(clock.stall(500), pool.use(() => Effect.void)))
       )
       yield* settle
       assert.strictEqual(checks, 2)
@@ -144,13 +123,13 @@ describe("when a turn takes long in a rush", () => {
 
   it.effect("who listens is told for how long a borrower has waited, and no longer", () =>
     Effect.gen(function*() {
-      const { pool, stall } = yield* inARush()
+      const { clock, pool } = yield* inARush()
       const events = yield* record(pool)
       yield* Effect.replicateEffect(pool.use(() => Effect.void), 4, { discard: true })
       let waiter: Fiber.Fiber<void, unknown> | undefined
       yield* pool.use(() =>
         Effect.gen(function*() {
-          yield* stall(1000)
+          yield* clock.stall(1000)
           waiter = yield* atOnce(pool.use(() => Effect.void))
         })
       )

@@ -1,23 +1,11 @@
 /** What comes back by the short way is as free, as exclusive and as fresh as by the long one. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { forgo, lose } from "../src/internal/registered.ts"
 import { borrow, type Borrower, elapse, several } from "./kit/books.ts"
-import { settle, Source, type Thing } from "./kit/items.ts"
-
-/** A TestClock that can be put forward within a step, as by a computation that takes so long. */
-const stalling = Effect.gen(function*() {
-  const clock = yield* Clock.Clock
-  let ahead = 0n
-  const stalled = Object.create(clock, {
-    monotonicTimeNanosUnsafe: { value: () => clock.monotonicTimeNanosUnsafe() + ahead }
-  }) as Clock.Clock
-  return { clock: stalled, stall: (millis: number) => Effect.sync(() => void (ahead += BigInt(millis) * 1_000_000n)) }
-})
-
-/** In the same step, as far as it comes. */
-const atOnce = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkDetach(effect, { startImmediately: true })
+import { atOnce, settle, Source, type Thing } from "./kit/items.ts"
+import { bent, BentClock } from "./kit/observe.ts"
 
 /** An item that came back in this very turn from others who shared it, and whose last borrower did not come for it. */
 const leftAgain = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
@@ -105,6 +93,21 @@ describe("an item that others share", () => {
       }
     }))
 
+  it.effect("is lost before one leaves it", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
+      const others = yield* pool.use((item) =>
+        Effect.withFiber(({ id }) => {
+          lose(pool, item, "lost")
+          forgo(pool, item, id)
+          return pool.useExclusive(({ id }) => Effect.succeed(id))
+        })
+      )
+      assert.strictEqual(others, 2)
+      assert.strictEqual((yield* pool.stats).leases, 0)
+    }))
+
   it.effect("is reset for who used it, when one who was to have it too does not come", () =>
     Effect.gen(function*() {
       let resets = 0
@@ -182,10 +185,10 @@ describe("a reset with nothing to be waited for", () => {
 describe("what is checked", () => {
   it.effect("an item that was idle for so long is checked, also when whom it was handed to did not come, in a turn that took long", () =>
     Effect.gen(function*() {
-      const { clock, stall } = yield* stalling
+      const clock = yield* BentClock.make
       const source = new Source()
       let checks = 0
-      const pool = yield* Effect.provideService(
+      const pool = yield* bent(
         QueuePool.make({
           acquire: source.acquire,
           max: 1,
@@ -193,7 +196,6 @@ describe("what is checked", () => {
           reset: () => undefined,
           check: () => Effect.sync(() => void checks++)
         }),
-        Clock.Clock,
         clock
       )
       yield* pool.use(() => Effect.void)
@@ -207,7 +209,7 @@ describe("what is checked", () => {
           waiter = yield* atOnce(pool.use(() => Effect.void))
         })
       )
-      yield* stall(5000)
+      yield* clock.stall(5000)
       waiter!.interruptUnsafe()
       const next = yield* atOnce(pool.use(() => Effect.void))
       yield* Fiber.join(next)
@@ -218,15 +220,11 @@ describe("what is checked", () => {
 describe("what is checked and shared", () => {
   it.effect("an item is checked that nobody has used for so long in a turn, though one was to have it", () =>
     Effect.gen(function*() {
-      const { clock, stall } = yield* stalling
+      const clock = yield* BentClock.make
       let checks = 0
       const check = () => Effect.sync(() => void checks++)
-      const { pool, run, turn } = yield* Effect.provideService(
-        leftAgain({ check, checkAfter: "1 second" }),
-        Clock.Clock,
-        clock
-      )
-      yield* turn(() => {}, () => run(stall(5000)))
+      const { pool, run, turn } = yield* bent(leftAgain({ check, checkAfter: "1 second" }), clock)
+      yield* turn(() => {}, () => run(clock.stall(5000)))
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 1)
     }))

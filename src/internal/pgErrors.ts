@@ -4,6 +4,7 @@ import { hasProperty } from "effect/Predicate"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import type { PoolError } from "../PoolError.ts"
 import { unreachable } from "./unreachable.ts"
+import { isPoolError } from "./view.ts"
 
 export interface Row {
   /** Five characters; a class is two of them and three stars. */
@@ -74,8 +75,6 @@ const answerOf = (error: unknown): Answer | undefined => {
 }
 
 export const sqlStateOf = (error: unknown): string | undefined => answerOf(error)?.code
-
-const isPoolError = (u: unknown): u is PoolError => hasProperty(u, "_tag") && u._tag === "PoolError"
 
 /** Users of SqlClient know one error. */
 export const toSqlError = (error: PoolError): SqlError =>

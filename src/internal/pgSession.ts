@@ -75,17 +75,16 @@ export class Ledger {
   }
 }
 
+/** What is done with a session. */
+type Run<A> = (session: Connection) => Effect.Effect<A, SqlError>
+
 /** What a session asks of a pool that lends it to several borrowers at once. */
 export interface Sharing {
   readonly isShared: (session: Tracked) => boolean
   /** Nobody else gets the session until all who have it have left. */
   readonly seal: (session: Tracked) => void
   /** The fiber goes on with a session that it has alone, and has this one no more. */
-  readonly alone: <A>(
-    session: Tracked,
-    fiber: number,
-    run: (session: Connection) => Effect.Effect<A, SqlError>
-  ) => Effect.Effect<A, SqlError>
+  readonly alone: <A>(session: Tracked, fiber: number, run: Run<A>) => Effect.Effect<A, SqlError>
 }
 
 /** Told to a borrower who would have others' statements run in its transaction. */
@@ -210,29 +209,25 @@ export class Session extends Tracked {
    * For who sends one statement in a lease and no more: that cannot outlive the lease, so
    * there is nothing to count, and what it leaves behind is known from its text.
    */
-  readonly sole: Statements = {
-    query: (sql, params, prepare) =>
-      begins(sql) ? this.query(sql, params, prepare) : this.asSole(this.raw.query(sql, params, prepare)),
-    queryValues: (sql, params, prepare) =>
-      begins(sql) ? this.queryValues(sql, params, prepare) : this.asSole(this.raw.queryValues(sql, params, prepare))
-  }
+  readonly sole: Statements = this.statements((run) => run(this))
 
   /** The same where the pool itself has lent the session, to the fiber that sends the statement: it needs no error to have another. */
-  readonly own: Statements = {
-    query: (sql, params, prepare) =>
-      begins(sql)
-        ? this.asAlone((session) => session.query(sql, params, prepare))
-        : this.asSole(this.raw.query(sql, params, prepare)),
-    queryValues: (sql, params, prepare) =>
-      begins(sql)
-        ? this.asAlone((session) => session.queryValues(sql, params, prepare))
-        : this.asSole(this.raw.queryValues(sql, params, prepare))
-  }
-
-  private asAlone<A>(run: (session: Connection) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+  readonly own: Statements = this.statements((run) => {
     const { sharing } = this
-    if (sharing === undefined) return run(this)
-    return Effect.withFiber(({ id }) => sharing.isShared(this) ? sharing.alone(this, id, run) : run(this))
+    return sharing === undefined ? run(this) : Effect.withFiber(({ id }) => sharing.alone(this, id, run))
+  })
+
+  private statements(begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>): Statements {
+    return {
+      query: (sql, params, prepare) =>
+        begins(sql)
+          ? begin((session) => session.query(sql, params, prepare))
+          : this.asSole(this.raw.query(sql, params, prepare)),
+      queryValues: (sql, params, prepare) =>
+        begins(sql)
+          ? begin((session) => session.queryValues(sql, params, prepare))
+          : this.asSole(this.raw.queryValues(sql, params, prepare))
+    }
   }
 
   private asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {

@@ -168,7 +168,7 @@ export interface Pooled<A> {
   /** No open starts but for a waiter. */
   lazy: boolean
   counts(): Counts
-  /** When a borrower asks. */
+  /** The time at which a lease is asked for, or ends. */
   moment(): number
   tell(told: Told, at: number): void
   readonly ending: Ends<A>

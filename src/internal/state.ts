@@ -100,6 +100,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Somebody waits until there are `min` items, since this turn. */
   warmTurn: number | undefined = undefined
   suspended = false
+  /** The next borrower is to have `min` opened. */
+  lazy = false
   /** Nothing goes on besides that may concern a lease: nobody listens, and all else as far as is said in `ease`. */
   calm = false
   /** Hears, within a step, that there is nothing: no item, none opening or closing, no waiter. */
@@ -118,7 +120,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private ids = 0
   private isHalted = false
   private isListening = false
-  private isLazy = false
   private readonly rules: Rules<A, R>
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
@@ -174,18 +175,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.ease()
   }
 
-  /** The next borrower is to have `min` opened. */
-  get lazy(): boolean {
-    return this.isLazy
-  }
-
-  set lazy(is: boolean) {
-    this.isLazy = is
-    this.ease()
-  }
-
   private ease(): void {
-    this.calm = this.plain && !this.isHalted && !this.isListening && !this.isLazy && this.settings.minIdle === 0
+    this.calm = this.plain && !this.isHalted && !this.isListening && this.settings.minIdle === 0
   }
 
   get live(): number {
@@ -253,13 +244,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    item.status = "lent"
-    this.lent++
-    this.budget?.busy(item)
-    this.leases++
-    this.totals.borrowed++
-    const { lease } = item
-    lease.begin(holder, this.rush.last)
+    const lease = this.lendTo(item, holder, false, this.rush.last)
+    this.grant(lease, 0)
     return lease
   }
 
@@ -555,17 +541,17 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (this.serving.busy) this.pump(now)
   }
 
-  /** Others have the item still: until when this one had it, nobody asks. */
+  /** Others have the item still. */
   private leave(lease: Lease<A>, exit: AnyExit, share: Share<A>): void {
     const { item } = lease
-    if (share.pending !== undefined || !this.rush.before(item.dueAt)) return this.takeBack(lease, exit)
+    const now = this.moment()
+    if (share.pending !== undefined || now > item.dueAt) return this.takeBack(lease, exit)
     this.end(lease, exit)
     share.used = true
-    this.sharing.leave(share, lease)
     // One who was to have it too may leave it unseen: then it has been idle since now.
-    if (this.settings.checkAfter < Infinity) item.idleSince = this.usedAt = this.rush.now()
-    else this.rush.add(item)
-    if (this.serving.busy) this.pump(this.shell.now())
+    item.idleSince = this.usedAt = now
+    this.sharing.leave(share, lease)
+    if (this.serving.busy) this.pump(now)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */

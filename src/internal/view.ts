@@ -1,5 +1,6 @@
 // What a client makes of a pool's failures.
 import * as Cause from "effect/Cause"
+import { hasProperty } from "effect/Predicate"
 import type { PoolError } from "../PoolError.ts"
 
 /** What a client makes of a pool. */
@@ -14,5 +15,4 @@ export interface View<A, P> {
 export const seenCause = <A>(view: View<A, unknown>, cause: Cause.Cause<unknown>): Cause.Cause<unknown> =>
   Cause.map(cause, (error) => isPoolError(error) ? view.error(error) : error)
 
-const isPoolError = (error: unknown): error is PoolError =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "PoolError"
+export const isPoolError = (u: unknown): u is PoolError => hasProperty(u, "_tag") && u._tag === "PoolError"

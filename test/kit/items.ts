@@ -73,6 +73,9 @@ export class Source {
 /** Lets everything that is ready run. */
 export const settle: Effect.Effect<void> = Effect.repeat(Effect.yieldNow, { times: 20 })
 
+/** In the same step, as far as it comes. */
+export const atOnce = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkDetach(effect, { startImmediately: true })
+
 /** A gate: `open` lets everyone who waits at `pass` go on. */
 export const gate = Effect.map(Deferred.make<void>(), (deferred) => ({
   pass: Deferred.await(deferred),

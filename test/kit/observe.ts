@@ -57,6 +57,11 @@ export class BentClock implements Clock.Clock {
   readonly currentTimeNanos = Effect.sync(this.currentTimeNanosUnsafe)
   readonly monotonicTimeNanos = Effect.sync(this.monotonicTimeNanosUnsafe)
 
+  /** Within a step, as by a computation that takes so long. */
+  stall(millis: number): Effect.Effect<void> {
+    return Effect.sync(() => void (this.stalled += millis))
+  }
+
   readonly sleep = (duration: Duration.Duration): Effect.Effect<void> => {
     this.sleeps.push(Duration.toMillis(duration))
     return this.base.sleep(Duration.times(duration, this.wakes))
