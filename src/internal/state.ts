@@ -34,14 +34,14 @@
 // - The calls are `lend`, which takes the next item off the idle list, and `giveBack`, which
 //   asks in one row of compares (`calm`, `stays`, `keeps`) whether anything is to be done, and
 //   puts it back. Rules are one compiled function, and are not even called while their limits
-//   are far. What is reset is handed to its function in between; what is shared is joined and
-//   left without more, and its `Share` is kept for the next time.
+//   are far. What others share is joined and left without more, and the `Share` of an item is
+//   kept for the next time. What is reset or checked takes the long way back, `takeBack`.
 // - One who waits costs a Borrower besides, a place among those who are woken together, and
 //   effect's callback: some 450 bytes beyond two yields. `enter` puts it in the queue; `pass`
 //   hands it the next item that comes back. One task resumes up to 256 of them.
 // - The clock is read when a lease begins and when it ends, in a rush once for 32 of
-//   these moments (rush.ts), but not where items are checked or reset. No fiber and no timer:
-//   who waits first sets one alarm for all.
+//   these moments (rush.ts), but not when an item comes back that is checked or reset. No
+//   fiber and no timer: who waits first sets one alarm for all.
 // - Events cost one branch while nobody listens; whoever does, or a hook, a limit of the
 //   lease or a budget that is short, takes the long way: `pick`, `takeBack`.
 import type * as Cause from "effect/Cause"
@@ -417,7 +417,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (!lease.active) return
     const { item } = lease
     if (this.calm && this.unspoken(item, exit) && this.stays) {
-      if (!this.bare) return this.giveBackClean(lease, exit)
+      if (!this.bare) return this.shares && this.leaves(item) ? this.leave(lease, exit) : this.takeBack(lease, exit)
       const { head } = this.waiters
       if (head === undefined ? this.rush.on && this.keeps(item) : this.passes && this.rush.before(item.dueAt)) {
         this.end(lease, Exit.void)
@@ -428,6 +428,22 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       }
     }
     this.takeBack(lease, exit)
+  }
+
+  /** Others have the item still. */
+  private leaves({ dueAt, sharing }: Item<A>): boolean {
+    return sharing !== undefined && sharing.size > 1 && this.rush.before(dueAt)
+  }
+
+  /** What `takeBack` comes to then, less the time: that it is idle since now matters only if they never saw it. */
+  private leave(lease: Lease<A>, exit: AnyExit): void {
+    const { item } = lease
+    const sharing = item.sharing!
+    this.end(lease, exit)
+    item.idleSince = this.usedAt = this.rush.last
+    sharing.used = true
+    this.sharing.leave(sharing, lease)
+    if (this.serving.busy) this.pump(this.shell.now())
   }
 
   private takeBack(lease: Lease<A>, exit: AnyExit): void {
@@ -508,50 +524,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.leases++
     lease.begin(borrower.holder, now)
     this.hand(lease, borrower)
-  }
-
-  /** The same for an item that is reset, checked or shared: the long way only where there is something to be done. */
-  private giveBackClean(lease: Lease<A>, exit: AnyExit): void {
-    const { item } = lease
-    const { share } = item
-    if (share !== undefined && share.size > 1) return this.leave(lease, exit, share)
-    const now = this.moment()
-    if (now > item.dueAt || share?.pending !== undefined) return this.takeBack(lease, exit)
-    // That it came back shows that opens are of use, and one that was held back may be due.
-    const { passes } = this
-    this.end(lease, exit)
-    item.idleSince = this.usedAt = now
-    item.undated = false
-    this.stillShared(lease)
-    item.status = "resetting"
-    const work = this.settings.resets ? this.shell.cleaning(item, exit, undefined, true) : undefined
-    // What the user's function did may have been the end of the item.
-    if (item.status !== "resetting") return
-    const { head } = this.waiters
-    if (work === undefined && item.doom === undefined && this.calm && this.stays) {
-      if (head === undefined ? this.keeps(item) : !this.shares && passes) {
-        item.exit = Exit.void
-        if (head === undefined) return this.keep(item)
-        item.status = "lent"
-        return this.pass(lease, head, now)
-      }
-    }
-    if (work === undefined) this.settle(item, now, false)
-    else this.shell.reset(item, work)
-    if (this.serving.busy) this.pump(now)
-  }
-
-  /** Others have the item still. */
-  private leave(lease: Lease<A>, exit: AnyExit, share: Share<A>): void {
-    const { item } = lease
-    const now = this.moment()
-    if (share.pending !== undefined || now > item.dueAt) return this.takeBack(lease, exit)
-    this.end(lease, exit)
-    share.used = true
-    // One who was to have it too may leave it unseen: then it has been idle since now.
-    item.idleSince = this.usedAt = now
-    this.sharing.leave(share, lease)
-    if (this.serving.busy) this.pump(now)
   }
 
   /** What has still to be asked is put off until the last borrower has left. */
