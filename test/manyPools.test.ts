@@ -381,7 +381,7 @@ describe("onQuiet", () => {
       pool.state.onRest = () => {
         pool.state.onRest = onRest
         onRest!()
-        pool.state.resize({ min: 1, max: 10, minIdle: 0, maxIdle: Infinity })
+        pool.state.control.resize({ min: 1, max: 10, minIdle: 0, maxIdle: Infinity })
       }
       yield* use(pool)
       yield* settle
@@ -429,7 +429,7 @@ describe("onQuiet", () => {
       const { make } = yield* maker({ whenSuspended: "fail" })
       const pool = make()
       const heard = quiet(pool)
-      pool.state.suspend()
+      pool.state.control.suspend()
       assert.strictEqual(ending(yield* Effect.exit(use(pool))), "Suspended")
       yield* settle
       assert.strictEqual(heard.times, 1)
@@ -450,7 +450,7 @@ describe("onQuiet", () => {
       // Nor when it was on its way.
       const other = make()
       const late = quiet(other)
-      other.state.suspend()
+      other.state.control.suspend()
       const lost = yield* Effect.forkChild(other.borrowing.use(() => Effect.void))
       yield* settle
       const { onRest } = other.state

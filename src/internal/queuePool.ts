@@ -132,16 +132,18 @@ export class QueuePoolImpl<A, E, R> {
   get resize(): (size: SizeInput) => Effect.Effect<void, PoolError> {
     return (size) => {
       const { state } = this.pool
-      return Effect.suspend(() => Effect.map(sizeOf(this.name, size, state.settings), (sized) => state.resize(sized)))
+      return Effect.suspend(() =>
+        Effect.map(sizeOf(this.name, size, state.settings), (sized) => state.control.resize(sized))
+      )
     }
   }
 
   get suspend(): Effect.Effect<void> {
-    return Effect.sync(() => this.pool.state.suspend())
+    return Effect.sync(() => this.pool.state.control.suspend())
   }
 
   get resume(): Effect.Effect<void> {
-    return Effect.sync(() => this.pool.state.resume())
+    return Effect.sync(() => this.pool.state.control.resume())
   }
 
   get stats(): Effect.Effect<ReturnType<typeof statsOf>> {

@@ -46,8 +46,9 @@
 //   lease or a budget that is short, takes the long way: `pick`, `takeBack`.
 import type * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
-import { type Counts, Suspended } from "../PoolError.ts"
+import type { Counts } from "../PoolError.ts"
 import type { Budget } from "./budget.ts"
+import { Control } from "./control.ts"
 import { Ending } from "./ending.ts"
 import { Idle } from "./idle.ts"
 import {
@@ -63,7 +64,7 @@ import {
 } from "./item.ts"
 import { Opener } from "./opener.ts"
 import { Outage } from "./outage.ts"
-import type { LeaseClock, Lends, Settings, Shell, Size, Told, Totals, Work } from "./pooled.ts"
+import type { LeaseClock, Lends, Settings, Shell, Told, Totals, Work } from "./pooled.ts"
 import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import { Replacing } from "./replacing.ts"
@@ -91,7 +92,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   readonly sweeper: Sweeper<A, R>
   readonly opener: Opener<A, R>
   readonly ending: Ending<A, R>
-  private readonly serving: Serving<A, R>
+  readonly control: Control<A, R>
+  readonly serving: Serving<A, R>
   lent = 0
   /** Leases that run, or are to be taken up. */
   leases = 0
@@ -152,6 +154,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.opener = new Opener(this, this, this.queue, this.sweeper, this.replacing, shell)
     this.ending = new Ending(this, this, shell, clock)
     this.serving = new Serving(this, this)
+    this.control = new Control(this, this, shell.now)
     this.ease()
   }
 
@@ -175,7 +178,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.ease()
   }
 
-  private ease(): void {
+  /** The settings have changed, or something else that `calm` is made of. */
+  ease(): void {
     this.calm = this.plain && !this.isHalted && !this.isListening && this.settings.minIdle === 0
   }
 
@@ -435,7 +439,10 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return sharing !== undefined && sharing.size > 1 && this.rush.before(dueAt)
   }
 
-  /** What `takeBack` comes to then, less the time: that it is idle since now matters only if they never saw it. */
+  /**
+   * What `takeBack` comes to then, less the time: since when it is idle matters only if all
+   * who have it still leave it unseen, and then it may be told a little more.
+   */
   private leave(lease: Lease<A>, exit: AnyExit): void {
     const { item } = lease
     const sharing = item.sharing!
@@ -723,51 +730,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.idle.remove(item)
     item.status = "swept"
     this.lent++
-  }
-
-  // ---- live control
-
-  /** Nobody is lent anything and nothing is opened until `resume`. */
-  suspend(): void {
-    if (this.halted) return
-    const now = this.shell.now()
-    this.suspended = this.halted = true
-    if (this.listening) this.tell({ _tag: "Suspended" }, now)
-    if (this.settings.refuses) this.queue.refuseAll({ _tag: "Pool", reason: new Suspended() }, now)
-    // Nothing is opened for those who stay: they keep no permit from others.
-    if (this.budget !== undefined) this.pump(now)
-  }
-
-  resume(): void {
-    if (!this.suspended || this.closed) return
-    const now = this.shell.now()
-    this.suspended = this.halted = false
-    if (this.listening) this.tell({ _tag: "Resumed" }, now)
-    // Items came back meanwhile: also those whom an open or a check is for need not wait for it.
-    const { idle, waiters } = this
-    let left = waiters.size
-    while (left > 0 && waiters.size > 0 && idle.size > 0 && !this.halted) if (this.serving.serveNext(now)) left--
-    this.pump(now)
-  }
-
-  /** Idle items above the new `max` go now, the coldest first, and others when they come back. */
-  resize(size: Size): void {
-    if (this.closed) return
-    const { idle, settings } = this
-    const now = this.shell.now()
-    Object.assign(settings, size)
-    this.ease()
-    idle.fit()
-    if (this.listening) this.tell({ _tag: "Resized", ...size }, now)
-    const above = Math.max(idle.size + this.lent - size.max, idle.size - size.maxIdle)
-    for (let left = above; left > 0 && idle.coldest !== undefined; left--) {
-      const { coldest } = idle
-      idle.remove(coldest)
-      this.ending.recycle(coldest, "resized", now)
-    }
-    this.queue.refuseGroups(size.max, now)
-    this.sweeper.unspare(now)
-    this.pump(now)
   }
 
   pump(now: number): void {
