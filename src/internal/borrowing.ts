@@ -13,7 +13,7 @@ import { type Background, guarded } from "./background.ts"
 import { Group, taken } from "./group.ts"
 import type { Borrower, Holder, Item, Kind, Lease, Refusal, Sleeper } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
-import { type Lender, type Plain, scoped, scopedIfAvailable, scopedPlainly, Use, useIfAvailable } from "./loan.ts"
+import { type Lender, type Plain, scoped, scopedIfAvailable, ScopedPlainly, Use, useIfAvailable } from "./loan.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
@@ -91,7 +91,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
     if (this.traces) return scoped(this, false, hereInScope(2))
-    return this.plain ??= this.onBorrow === undefined ? scopedPlainly(this) : scoped(this, false, undefined)
+    return this.plain ??= this.onBorrow === undefined ? new ScopedPlainly(this) : scoped(this, false, undefined)
   }
 
   get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {

@@ -8,6 +8,9 @@
 // core is empty and the last one first, so that the rest of them fall idle. Both are
 // in the one list, and differ in `core`. `firstCore` goes up the list in search of
 // the next one: over each extra once, however many there are, so O(1) too on average.
+//
+// In the order "lifo" the last one to come back is mostly the next to be lent: until
+// another comes back, or somebody looks at the list, it is kept beside it.
 
 export interface Node<T> {
   colder: T | undefined
@@ -20,8 +23,11 @@ export interface Node<T> {
 
 export class Idle<T extends Node<T>> {
   size = 0
-  coldest: T | undefined = undefined
-  warmest: T | undefined = undefined
+  private bottom: T | undefined = undefined
+  private top: T | undefined = undefined
+  /** The warmest of all, if it is not in the list yet. */
+  private hot: T | undefined = undefined
+  private readonly lifo: boolean
   private readonly fifo: boolean
   private readonly hybrid: boolean
   private readonly places: () => number
@@ -40,6 +46,7 @@ export class Idle<T extends Node<T>> {
     places: () => number = none,
     out: () => number = none
   ) {
+    this.lifo = order === "lifo"
     this.fifo = order === "fifo"
     this.hybrid = order === "hybrid"
     this.places = places
@@ -48,7 +55,17 @@ export class Idle<T extends Node<T>> {
 
   /** The one to lend. */
   get next(): T | undefined {
-    return this.firstCore ?? (this.fifo ? this.coldest : this.warmest)
+    return this.hot ?? this.firstCore ?? (this.fifo ? this.bottom : this.top)
+  }
+
+  get coldest(): T | undefined {
+    this.cool()
+    return this.bottom
+  }
+
+  get warmest(): T | undefined {
+    this.cool()
+    return this.top
   }
 
   /** From the coldest; the current item may be removed. */
@@ -62,6 +79,13 @@ export class Idle<T extends Node<T>> {
 
   /** A returned item. */
   push(item: T): void {
+    this.size++
+    item.linked = true
+    if (this.lifo) {
+      if (this.hot !== undefined) this.append(this.hot)
+      this.hot = item
+      return
+    }
     this.append(item)
     if (!this.hybrid) return
     // The last ones to come back become the core: each that is still out has its place kept.
@@ -74,6 +98,9 @@ export class Idle<T extends Node<T>> {
    * search begins where the last one was put.
    */
   putBack(item: T): void {
+    this.cool()
+    this.size++
+    item.linked = true
     const { lastPutBack } = this
     let after = lastPutBack?.linked === true && lastPutBack.idleSince <= item.idleSince ? lastPutBack : undefined
     for (let next = this.above(after); next !== undefined && next.idleSince <= item.idleSince;) {
@@ -84,13 +111,11 @@ export class Idle<T extends Node<T>> {
     const warmer = this.above(after)
     if (warmer === undefined) this.append(item)
     else {
-      item.linked = true
       item.colder = after
       item.warmer = warmer
       warmer.colder = item
-      if (after === undefined) this.coldest = item
+      if (after === undefined) this.bottom = item
       else after.warmer = item
-      this.size++
     }
     // Its place may be gone meanwhile.
     item.core &&= this.coreSize < this.places()
@@ -98,17 +123,21 @@ export class Idle<T extends Node<T>> {
   }
 
   remove(item: T): void {
+    this.size--
+    item.linked = false
+    if (item === this.hot) {
+      this.hot = undefined
+      return
+    }
     if (item.core) this.leaveCore(item)
     const { colder, warmer } = item
-    if (colder === undefined) this.coldest = warmer
+    if (colder === undefined) this.bottom = warmer
     else colder.warmer = warmer
-    if (warmer === undefined) this.warmest = colder
+    if (warmer === undefined) this.top = colder
     else warmer.colder = colder
     item.colder = item.warmer = undefined
-    item.linked = false
     // An item that is gone must not be kept by this.
     if (this.lastPutBack === item) this.lastPutBack = undefined
-    this.size--
   }
 
   /** The core has lost places: the coldest in it become extras. Places that it gains are taken by what is returned. */
@@ -120,17 +149,21 @@ export class Idle<T extends Node<T>> {
     }
   }
 
+  private cool(): void {
+    if (this.hot === undefined) return
+    this.append(this.hot)
+    this.hot = undefined
+  }
+
   private append(item: T): void {
-    item.linked = true
-    item.colder = this.warmest
-    if (this.warmest === undefined) this.coldest = item
-    else this.warmest.warmer = item
-    this.warmest = item
-    this.size++
+    item.colder = this.top
+    if (this.top === undefined) this.bottom = item
+    else this.top.warmer = item
+    this.top = item
   }
 
   private above(item: T | undefined): T | undefined {
-    return item === undefined ? this.coldest : item.warmer
+    return item === undefined ? this.bottom : item.warmer
   }
 
   // `firstCore` tells nothing of where in the list it is, but the next of the core does:

@@ -44,13 +44,24 @@ export const scoped = <A, E, R>(
     return pool.leaseTo(scope, lease)
   })
 
-/** The same of a pool with nothing before a lease and nothing to be known of it. */
-export const scopedPlainly = <A, E, R>(pool: Borrowing<A, E, R>): Effect.Effect<A, E | PoolError, Scope.Scope> =>
-  Effect.withFiber((fiber) => {
+/** `get` of a pool with nothing before a lease and nothing to be known of it. */
+export class ScopedPlainly<A, E, R> extends Operation<A, E | PoolError, Scope.Scope>
+  implements Evaluated<A, E | PoolError, Scope.Scope>
+{
+  private readonly pool: Borrowing<A, E, R>
+
+  constructor(pool: Borrowing<A, E, R>) {
+    super()
+    this.pool = pool
+  }
+
+  start(fiber: Holder): Effect.Effect<A, E | PoolError> {
+    const { pool } = this
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const lease = pool.state.lend(fiber, false)
     return lease === undefined ? scopedLater(pool, false, undefined, scope) : pool.leaseTo(scope, lease)
-  })
+  }
+}
 
 /** It may have to wait. */
 const scopedLater = <A, E, R>(
