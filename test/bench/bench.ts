@@ -55,7 +55,8 @@ const resultsOf = ({ rows: all }: Family, samples: Parameters<typeof resultOf>[1
 
 const timedGroup = Effect.fnUntraced(function*(group: ReadonlyArray<Timed>) {
   const cases = yield* Effect.forEach(group, (family) => family.cases)
-  const samples = yield* timed(cases.flat(), rounds)
+  const part = Math.min(...group.map((family) => family.rounds ?? 1))
+  const samples = yield* timed(cases.flat(), Math.ceil(rounds * part))
   return group.flatMap((family) => resultsOf(family, samples, "ns"))
 }, Effect.scoped)
 

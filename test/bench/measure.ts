@@ -139,6 +139,8 @@ export interface Family {
 /** Its cases are timed. */
 export interface Timed extends Family {
   readonly cases: Effect.Effect<ReadonlyArray<Case>, unknown, Scope.Scope>
+  /** Which part of the rounds is enough. Default: all. */
+  readonly rounds?: number
 }
 
 /** Its cases are weighed: bytes on the heap for one of each. */
