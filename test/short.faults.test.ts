@@ -228,6 +228,17 @@ describe("what is checked and shared", () => {
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 1)
     }))
+
+  it.effect("an item is not checked that others have just left, though one was to have it", () =>
+    Effect.gen(function*() {
+      let checks = 0
+      const check = () => Effect.sync(() => void checks++)
+      const { pool, turn } = yield* leftAgain({ check, checkAfter: "1 second" })
+      yield* elapse("10 seconds")
+      yield* turn(() => {})
+      yield* pool.use(() => Effect.void)
+      assert.strictEqual(checks, 0)
+    }))
 })
 
 describe("a rule that is asked as one of several leases of an item ends", () => {
