@@ -51,6 +51,23 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
         }))
     }
 
+    for (const max of [1, 2]) {
+      it.effect(`begins by plain statements where ${max} have a session each, with multiplex all the same`, () =>
+        Effect.gen(function*() {
+          const { url } = yield* EmbeddedPg
+          const pool = yield* PgQueuePool.make({
+            url: Redacted.make(url),
+            max,
+            multiplex: true,
+            multiplexConcurrency: 1,
+            borrowTimeout: "2 seconds"
+          })
+          const sql = yield* Effect.provide(PgQueuePool.makeClient(pool, {}), Reactivity.layer)
+          yield* Effect.replicateEffect(sql`begin`.unprepared, max, { concurrency: "unbounded" })
+          assert.isAtMost((yield* pool.stats).opened, max)
+        }))
+    }
+
     it.effect("begins on a cluster's session by all of its ways", () =>
       Effect.gen(function*() {
         const { writer } = yield* cluster({})

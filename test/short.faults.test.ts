@@ -1,7 +1,7 @@
 /** What comes back by the short way is as free, as exclusive and as fresh as by the long one. */
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
-import { QueuePool, RecyclePolicy } from "effect-queuepool"
+import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
 import { forgo, lose } from "../src/internal/registered.ts"
 import { borrow, type Borrower, elapse, several } from "./kit/books.ts"
 import { atOnce, settle, Source, type Thing } from "./kit/items.ts"
@@ -91,21 +91,6 @@ describe("an item that others share", () => {
         for (const scope of scopes) yield* Scope.close(scope, Exit.void)
         assert.strictEqual((yield* pool.stats).leases, 0)
       }
-    }))
-
-  it.effect("is lost before one leaves it", () =>
-    Effect.gen(function*() {
-      const source = new Source()
-      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2 })
-      const others = yield* pool.use((item) =>
-        Effect.withFiber(({ id }) => {
-          lose(pool, item, "lost")
-          forgo(pool, item, id)
-          return pool.useExclusive(({ id }) => Effect.succeed(id))
-        })
-      )
-      assert.strictEqual(others, 2)
-      assert.strictEqual((yield* pool.stats).leases, 0)
     }))
 
   it.effect("is reset for who used it, when one who was to have it too does not come", () =>
@@ -238,6 +223,82 @@ describe("what is checked and shared", () => {
       yield* turn(() => {})
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 0)
+    }))
+})
+
+describe("an item that others share, past its time", () => {
+  it.effect("is replaced from when the first of them leaves it", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({
+        acquire: source.acquire,
+        min: 1,
+        max: 2,
+        concurrency: 3,
+        replaceTimeout: "1 minute",
+        recycle: RecyclePolicy.age("2 minutes")
+      })
+      const scopes = yield* Effect.replicateEffect(Scope.make(), 2)
+      for (const scope of scopes) yield* Scope.provide(pool.get, scope)
+      yield* elapse("3 minutes")
+      yield* Scope.close(scopes[0]!, Exit.void)
+      yield* settle
+      const { leases } = yield* pool.stats
+      const opened = source.opened.length
+      yield* Scope.close(scopes[1]!, Exit.void)
+      assert.deepStrictEqual([opened, leases], [2, 1])
+    }))
+})
+
+/** Two share an item; in a turn that takes long both leave, and another who was to have it does not come. */
+const leftSlowly = Effect.fnUntraced(function*<E>(
+  pool: Pick<QueuePool.QueuePool<Thing, E>, "get" | "use">,
+  clock: BentClock,
+  millis: number
+) {
+  const scopes = yield* Effect.replicateEffect(Scope.make(), 2)
+  for (const scope of scopes) yield* Scope.provide(pool.get, scope)
+  yield* settle
+  const waiter = yield* atOnce(pool.use(() => Effect.never))
+  const run = Effect.runSyncWith(yield* Effect.context())
+  yield* Effect.sync(() => {
+    run(Scope.close(scopes[0]!, Exit.void))
+    run(clock.stall(millis))
+    run(Scope.close(scopes[1]!, Exit.void))
+    waiter.interruptUnsafe()
+  })
+  yield* settle
+})
+
+describe("an item that others shared until this moment, in a turn that took long", () => {
+  it.effect("is not checked", () =>
+    Effect.gen(function*() {
+      const clock = yield* BentClock.make
+      const source = new Source()
+      let checks = 0
+      const check = () => Effect.sync(() => void checks++)
+      const pool = yield* bent(
+        QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, check, checkAfter: 100 }),
+        clock
+      )
+      yield* leftSlowly(pool, clock, 200)
+      yield* pool.use(() => Effect.void)
+      assert.strictEqual(checks, 0)
+    }))
+
+  it.effect("keeps its key of a map for the whole of its time", () =>
+    Effect.gen(function*() {
+      const clock = yield* BentClock.make
+      const source = new Source()
+      const map = yield* bent(
+        QueuePoolMap.make({ acquire: (_: string) => source.acquire, max: 1, concurrency: 2, idleTimeToLive: 100 }),
+        clock
+      )
+      yield* map.use("key", () => Effect.void)
+      yield* elapse(50)
+      yield* leftSlowly({ get: map.get("key"), use: (f) => map.use("key", f) }, clock, 90)
+      yield* elapse(51)
+      assert.strictEqual(source.closed.length, 0)
     }))
 })
 

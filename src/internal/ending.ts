@@ -302,7 +302,10 @@ export class Ending<A, R> {
     this.state.leases--
     lease.over()
     // Its borrower has not heard of it yet.
-    if (handed !== undefined) return this.queue.enterAgain(handed, now)
+    if (handed !== undefined) {
+      this.state.unseen--
+      return this.queue.enterAgain(handed, now)
+    }
     this.clock?.over(lease)
     this.state.usedAt = now
     this.state.totals.takenBack++

@@ -68,10 +68,16 @@ export class Idle<T extends Node<T>> {
     return this.top
   }
 
+  /** The next one on the way from the coldest. */
+  after(item: T): T | undefined {
+    this.cool()
+    return item.warmer
+  }
+
   /** From the coldest; the current item may be removed. */
   *[Symbol.iterator](): Generator<T, void> {
     for (let item = this.coldest; item !== undefined;) {
-      const { warmer }: T = item
+      const warmer = this.after(item)
       yield item
       item = warmer
     }

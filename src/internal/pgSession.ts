@@ -214,7 +214,9 @@ export class Session extends Tracked {
   /** The same where the pool itself has lent the session, to the fiber that sends the statement: it needs no error to have another. */
   readonly own: Statements = this.statements((run) => {
     const { sharing } = this
-    return sharing === undefined ? run(this) : Effect.withFiber(({ id }) => sharing.alone(this, id, run))
+    if (sharing === undefined) return run(this)
+    // With a `multiplexConcurrency` of 1 it has the session for itself all the same.
+    return Effect.withFiber(({ id }) => sharing.isShared(this) ? sharing.alone(this, id, run) : run(this))
   })
 
   private statements(begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>): Statements {

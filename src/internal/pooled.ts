@@ -152,6 +152,8 @@ export interface Pooled<A> {
   readonly newest: number
   lent: number
   leases: number
+  /** Those that were handed to who has not come for them yet. */
+  unseen: number
   readonly rush: Rush
   /** When a lease last ended. */
   usedAt: number

@@ -38,11 +38,10 @@ export const seal = (pool: object, value: unknown): void => {
   state.sharing.seal(state.items.find(value, undefined))
 }
 
-/** The fiber has the item, if that is shared and still there, no more, though its `use` goes on. */
+/** The fiber has the item, which is shared, no more, though its `use` goes on. */
 export const forgo = (pool: object, value: unknown, fiber: number): void => {
   const { state } = registered.get(pool)!.behind
-  const item = state.items.find(value, undefined)
-  if (item !== undefined) state.forgo(item, fiber)
+  state.forgo(state.items.find(value, undefined)!, fiber)
 }
 
 /** The item has ended by itself: it is recycled at once, also while it is lent. */

@@ -97,6 +97,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   lent = 0
   /** Leases that run, or are to be taken up. */
   leases = 0
+  /** Those that were handed to who has not come for them yet, and may not. */
+  unseen = 0
   checking = 0
   closed = false
   /** Somebody waits until there are `min` items, since this turn. */
@@ -364,6 +366,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (this.listening) this.queue.tell(why, borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
     this.leases--
+    this.unseen--
     lease.over()
     const { item } = lease
     this.rush.date(item, now)
@@ -434,20 +437,16 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.takeBack(lease, exit)
   }
 
-  /** Others have the item still. */
+  /** Others have the item still, and have seen it: since when it is idle their leases will tell. */
   private leaves({ dueAt, sharing }: Item<A>): boolean {
-    return sharing !== undefined && sharing.size > 1 && this.rush.before(dueAt)
+    return sharing !== undefined && sharing.size > 1 && this.unseen === 0 && this.rush.before(dueAt)
   }
 
-  /**
-   * What `takeBack` comes to then, less the time: since when it is idle matters only if all
-   * who have it still leave it unseen, and then it may be told a little more.
-   */
+  /** What `takeBack` comes to then, less the time. */
   private leave(lease: Lease<A>, exit: AnyExit): void {
     const { item } = lease
     const sharing = item.sharing!
     this.end(lease, exit)
-    item.idleSince = this.usedAt = this.rush.last
     sharing.used = true
     this.sharing.leave(sharing, lease)
     if (this.serving.busy) this.pump(this.shell.now())
@@ -633,6 +632,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   hand(lease: Lease<A>, borrower: Borrower<A>): void {
     borrower.lease = lease
     lease.handed = borrower
+    this.unseen++
     this.shell.wake(borrower)
   }
 
@@ -644,6 +644,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const lease = borrower.lease!
     borrower.begun = true
     lease.handed = undefined
+    this.unseen--
     // From when it was handed to it, unless somebody wants to know more exactly, or there was more to wait for.
     if (!this.plain || this.listening || borrower.touched || borrower.group > 1) lease.since = this.shell.now()
     this.grant(lease, lease.since - borrower.since)

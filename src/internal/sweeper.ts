@@ -212,8 +212,9 @@ export class Sweeper<A, R> {
   }
 
   private each(look: (item: Item<A>) => void): void {
-    for (let item = this.state.idle.coldest; item !== undefined;) {
-      const next: Item<A> | undefined = item.warmer
+    const { idle } = this.state
+    for (let item = idle.coldest; item !== undefined;) {
+      const next = idle.after(item)
       look(item)
       item = next
     }

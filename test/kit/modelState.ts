@@ -34,6 +34,8 @@ const checkItems = ({ state }: Inside, { idle, items, leases }: View, world: Wor
   }
   if (state.idle.size > state.settings.maxIdle) world.fail("maxIdle", `${state.idle.size} idle`)
   if (leases.length !== state.leases) world.fail("leases", `${leases.length} run, ${state.leases} are counted`)
+  const unseen = leases.filter(({ taken }) => !taken).length
+  if (unseen !== state.unseen) world.fail("leases", `${unseen} are unseen, ${state.unseen} are counted`)
 }
 
 /** The item that is next is the right one by the order, and of the hybrid order's core there are no more than `min`. */
