@@ -7,23 +7,40 @@ import { borrow, type Borrower, elapse, several } from "./kit/books.ts"
 import { atOnce, settle, Source, type Thing } from "./kit/items.ts"
 import { bent, BentClock } from "./kit/observe.ts"
 
-/** An item that came back in this very turn from others who shared it, and whose last borrower did not come for it. */
-const leftAgain = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
-  const source = new Source()
-  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, ...options })
-  const scopes = [yield* Scope.make(), yield* Scope.make()]
+interface Moments {
+  /** When one has left. */
+  readonly midway?: () => void
+  /** When both have. */
+  readonly between?: () => void
+  /** When the third has given up. */
+  readonly after?: () => void
+}
+
+/** Two share the one item, and a third waits. */
+const sharedByTwo = Effect.fnUntraced(function*<E>(pool: Pick<QueuePool.QueuePool<Thing, E>, "get" | "use">) {
+  const scopes = [yield* Scope.make(), yield* Scope.make()] as const
   for (const scope of scopes) yield* Scope.provide(pool.get, scope)
   yield* settle
   const waiter = yield* atOnce(pool.use(() => Effect.never))
   const run = Effect.runSyncWith(yield* Effect.context())
   /** One turn: it is handed its place, the others leave, and it does not come. */
-  const turn = (then: () => void, between = () => {}) =>
+  const turn = ({ after, between, midway }: Moments = {}) =>
     Effect.sync(() => {
-      for (const scope of scopes) run(Scope.close(scope, Exit.void))
-      between()
+      run(Scope.close(scopes[0], Exit.void))
+      midway?.()
+      run(Scope.close(scopes[1], Exit.void))
+      between?.()
       waiter.interruptUnsafe()
-      then()
+      after?.()
     })
+  return { run, turn }
+})
+
+/** An item that came back in this very turn from others who shared it, and whose last borrower did not come for it. */
+const leftAgain = Effect.fnUntraced(function*(options: Partial<QueuePool.Options<Thing, unknown>> = {}) {
+  const source = new Source()
+  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, ...options })
+  const { run, turn } = yield* sharedByTwo(pool)
   /** Whether another gets the item at once. */
   const another = () => run(pool.useIfAvailable(({ id }) => Effect.succeed(id)))
   return { another, pool, run, turn }
@@ -34,8 +51,10 @@ describe("an item that others shared in this turn", () => {
     Effect.gen(function*() {
       const { another, pool, run, turn } = yield* leftAgain()
       let joined: unknown
-      yield* turn(() => {
-        run(pool.useExclusive(() => Effect.sync(() => void (joined = another()))))
+      yield* turn({
+        after: () => {
+          run(pool.useExclusive(() => Effect.sync(() => void (joined = another()))))
+        }
       })
       assert.deepStrictEqual(joined, Option.none())
       yield* settle
@@ -45,8 +64,10 @@ describe("an item that others shared in this turn", () => {
     Effect.gen(function*() {
       const { another, pool, run, turn } = yield* leftAgain()
       let joined: unknown
-      yield* turn(() => {
-        run(pool.use(() => Effect.sync(() => void (joined = another()))))
+      yield* turn({
+        after: () => {
+          run(pool.use(() => Effect.sync(() => void (joined = another()))))
+        }
       })
       assert.deepStrictEqual(joined, Option.some(1))
       yield* settle
@@ -97,7 +118,7 @@ describe("an item that others share", () => {
     Effect.gen(function*() {
       let resets = 0
       const { turn } = yield* leftAgain({ reset: () => void resets++ })
-      yield* turn(() => {})
+      yield* turn()
       yield* settle
       assert.strictEqual(resets, 1)
     }))
@@ -209,7 +230,7 @@ describe("what is checked and shared", () => {
       let checks = 0
       const check = () => Effect.sync(() => void checks++)
       const { pool, run, turn } = yield* bent(leftAgain({ check, checkAfter: "1 second" }), clock)
-      yield* turn(() => {}, () => run(clock.stall(5000)))
+      yield* turn({ between: () => run(clock.stall(5000)) })
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 1)
     }))
@@ -220,7 +241,7 @@ describe("what is checked and shared", () => {
       const check = () => Effect.sync(() => void checks++)
       const { pool, turn } = yield* leftAgain({ check, checkAfter: "1 second" })
       yield* elapse("10 seconds")
-      yield* turn(() => {})
+      yield* turn()
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 0)
     }))
@@ -250,38 +271,14 @@ describe("an item that others share, past its time", () => {
     }))
 })
 
-/** Two share an item; in a turn that takes long both leave, and another who was to have it does not come. */
-const leftSlowly = Effect.fnUntraced(function*<E>(
-  pool: Pick<QueuePool.QueuePool<Thing, E>, "get" | "use">,
-  clock: BentClock,
-  millis: number
-) {
-  const scopes = yield* Effect.replicateEffect(Scope.make(), 2)
-  for (const scope of scopes) yield* Scope.provide(pool.get, scope)
-  yield* settle
-  const waiter = yield* atOnce(pool.use(() => Effect.never))
-  const run = Effect.runSyncWith(yield* Effect.context())
-  yield* Effect.sync(() => {
-    run(Scope.close(scopes[0]!, Exit.void))
-    run(clock.stall(millis))
-    run(Scope.close(scopes[1]!, Exit.void))
-    waiter.interruptUnsafe()
-  })
-  yield* settle
-})
-
 describe("an item that others shared until this moment, in a turn that took long", () => {
   it.effect("is not checked", () =>
     Effect.gen(function*() {
       const clock = yield* BentClock.make
-      const source = new Source()
       let checks = 0
       const check = () => Effect.sync(() => void checks++)
-      const pool = yield* bent(
-        QueuePool.make({ acquire: source.acquire, max: 1, concurrency: 2, check, checkAfter: 100 }),
-        clock
-      )
-      yield* leftSlowly(pool, clock, 200)
+      const { pool, run, turn } = yield* bent(leftAgain({ check, checkAfter: 100 }), clock)
+      yield* turn({ midway: () => run(clock.stall(200)) })
       yield* pool.use(() => Effect.void)
       assert.strictEqual(checks, 0)
     }))
@@ -296,7 +293,8 @@ describe("an item that others shared until this moment, in a turn that took long
       )
       yield* map.use("key", () => Effect.void)
       yield* elapse(50)
-      yield* leftSlowly({ get: map.get("key"), use: (f) => map.use("key", f) }, clock, 90)
+      const { run, turn } = yield* sharedByTwo({ get: map.get("key"), use: (f) => map.use("key", f) })
+      yield* turn({ midway: () => run(clock.stall(90)) })
       yield* elapse(51)
       assert.strictEqual(source.closed.length, 0)
     }))
