@@ -9,6 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import { type Alarm, Alarms, Sleeper } from "./alarms.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import { Rush } from "./rush.ts"
 
 /** A piece of work: `stop`, once and before it is done, interrupts it, and `done` hears that in a later turn. */
@@ -125,8 +126,6 @@ export class Background<R> {
     }
   }
 }
-
-export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
 export const guarded = <A>(task: (of: A) => void, of: A): void => {

@@ -13,7 +13,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { BorrowTimeout, NoEndpoint, PoolError } from "../PoolError.ts"
 import type { Stats } from "../QueuePool.ts"
-import { monotonicMillis } from "./background.ts"
 import { Attempt, Borrower, notAdmitted, type Shell } from "./balanceAttempt.ts"
 import { Circuits } from "./balanceBreaker.ts"
 import { Cheapest, type Tried, Turns } from "./balanceChoice.ts"
@@ -21,6 +20,7 @@ import type { Endpoint } from "./balanceEndpoint.ts"
 import { Fleet, type Next } from "./balanceFleet.ts"
 import { type Checked, invalid, listOf, settingsOf } from "./balanceOptions.ts"
 import { countsOf, noCounts } from "./counts.ts"
+import { monotonicMillis } from "./monotonic.ts"
 
 /** What lends the items of each key. */
 export interface Lender<in K, in out A, out E> {

@@ -10,10 +10,10 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { BorrowTimeout, Closed, type Counts, PoolError } from "../PoolError.ts"
 import type { QueuePool } from "../QueuePool.ts"
-import { monotonicMillis } from "./background.ts"
 import type { Endpoint } from "./balanceEndpoint.ts"
 import type { Fleet } from "./balanceFleet.ts"
 import { countsOf, noCounts } from "./counts.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import type { Roles } from "./pgRoles.ts"
 
 /** The part of a pool that a client needs, and that a role has. */

@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import * as TLS from "node:tls"
 import { InvalidOptions } from "../PoolError.ts"
-import { monotonicMillis } from "./background.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import { SocketConnection } from "./socketConnection.ts"
 import type { ConnectOptions, Endpoint } from "./socketEndpoint.ts"
 import {

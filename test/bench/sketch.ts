@@ -6,6 +6,7 @@
  * closes, checks, refuses or times out anything: a floor for whatever does.
  */
 import { Clock, Effect, type Exit, type Fiber, type Scheduler } from "effect"
+import { monotonicMillis } from "../../src/internal/monotonic.ts"
 import { type Evaluated, Operation } from "../../src/internal/operation.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -45,7 +46,7 @@ export class Sketch {
 
   now(fiber: AnyFiber): number {
     this.left = 32
-    this.at = Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+    this.at = monotonicMillis(this.clock)
     this.dispatcher ??= fiber.cache.scheduler.makeDispatcher()
     if (!this.ending) {
       this.ending = true
