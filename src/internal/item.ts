@@ -45,29 +45,30 @@ let orders = 0
  * for all its life.
  */
 export class Lease<A> {
+  // First what each lease touches.
   readonly item: Item<A>
+  /** It has begun and is not over. */
+  active = false
+  /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
+  by = 0
+  /** The span in which it was borrowed. */
+  span: Tracer.AnySpan | undefined = undefined
+  since = 0
+  /** Its place among all that ever began. */
+  order = 0
+  /** Until then, the borrower that it was handed to. */
+  handed: Borrower<A> | undefined = undefined
+  /** The call that asked for it, and the frames around; only where long leases are told of. */
+  site: Site | undefined = undefined
+  /** The fiber that `use` runs in, where a lease can be ended from outside. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /**
    * Made when a scope first needs it. Only the scope has it while the lease runs: a
    * scope that is dropped takes it along, and so a leak is found.
    */
   release: Release | undefined = undefined
-  /** It has begun and is not over. */
-  active = false
   /** What `get` succeeds with, once somebody has called it. */
   given: Exit.Exit<A> | undefined = undefined
-  /** Until then, the borrower that it was handed to. */
-  handed: Borrower<A> | undefined = undefined
-  /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
-  by = 0
-  /** The span in which it was borrowed. */
-  span: Tracer.AnySpan | undefined = undefined
-  /** The call that asked for it, and the frames around; only where long leases are told of. */
-  site: Site | undefined = undefined
-  since = 0
-  /** Its place among all that ever began. */
-  order = 0
-  /** The fiber that `use` runs in, where a lease can be ended from outside. */
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** Why it was ended from outside. */
   ended: LeaseEnded | undefined = undefined
 
@@ -114,39 +115,40 @@ export interface Retirement {
 }
 
 export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waiters.Supply, Dated {
+  // First what each lease touches.
   readonly home: Home<A>
-  readonly id: number
   readonly value: A
-  readonly scope: Scope.Closeable
-  readonly openedAt: number
-  readonly openedWall: number
   status: Status = "fresh"
-  idleSince: number
-  undated = false
-  toBeDated = false
-  /** When a check last passed. */
-  checkedAt: number | undefined = undefined
-  uses = 0
-  exit: Exit.Exit<unknown, unknown> | undefined = undefined
-  memo: unknown = undefined
-  dueAt = Infinity
-  slot = -1
-  /** Why it is to be recycled when it comes back; only while it is busy. */
-  doom: string | undefined = undefined
-  /** The waiter that a check is for. */
-  waiter: Waiters.Waiter | undefined = undefined
-  colder: Item<A> | undefined = undefined
-  warmer: Item<A> | undefined = undefined
-  linked = false
-  /** Of the two sets of the hybrid order, the core. */
-  core = false
-  /** Other live items with an equal value, opened before and after it. */
-  older: Item<A> | undefined = undefined
-  newer: Item<A> | undefined = undefined
   /** The lease that it has, or had, or will have; when it is shared, see `share`. */
   lease: Lease<A>
   /** Once several might have had it at once. */
   sharing: Share<A> | undefined = undefined
+  idleSince: number
+  undated = false
+  dueAt = Infinity
+  slot = -1
+  uses = 0
+  exit: Exit.Exit<unknown, unknown> | undefined = undefined
+  /** Why it is to be recycled when it comes back; only while it is busy. */
+  doom: string | undefined = undefined
+  /** When a check last passed. */
+  checkedAt: number | undefined = undefined
+  toBeDated = false
+  linked = false
+  colder: Item<A> | undefined = undefined
+  warmer: Item<A> | undefined = undefined
+  /** Of the two sets of the hybrid order, the core. */
+  core = false
+  readonly id: number
+  readonly scope: Scope.Closeable
+  readonly openedAt: number
+  readonly openedWall: number
+  memo: unknown = undefined
+  /** The waiter that a check is for. */
+  waiter: Waiters.Waiter | undefined = undefined
+  /** Other live items with an equal value, opened before and after it. */
+  older: Item<A> | undefined = undefined
+  newer: Item<A> | undefined = undefined
   stay: Stay | undefined = undefined
   retirement: Retirement | undefined = undefined
   /** Its places among the idle items of all these pools. */

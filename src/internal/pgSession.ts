@@ -36,6 +36,7 @@ export class Ledger {
   abandoned = false
   /** Until the reset: a statement was sent that is not counted, for it is over when its lease is. */
   sole = false
+  private waiting: Array<() => void> | undefined = undefined
 
   /** The server has nothing of the last borrower's to undo, as far as transactions go. */
   get settled(): boolean {
@@ -47,16 +48,18 @@ export class Ledger {
     return this.statements > 0 || this.sole
   }
 
-  private readonly waiting: Array<() => void> = []
-
   /** Hears when what was sent is answered. */
   whenAnswered(heard: () => void): void {
+    this.waiting ??= []
     this.waiting.push(heard)
   }
 
   /** A statement has ended, and on a session with a cancel request it was the only one. */
   answered(): void {
-    if (this.waiting.length > 0) { for (const heard of this.waiting.splice(0)) heard() }
+    const { waiting } = this
+    if (waiting === undefined) return
+    this.waiting = undefined
+    for (const heard of waiting) heard()
   }
 
   readonly begin = (): void => {
@@ -105,15 +108,16 @@ export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
   )
 
 export class Tracked implements Connection {
+  // First what each statement touches.
+  /** The driver's own: what is sent through it leaves no trace in the ledger. */
+  readonly raw: Connection
+  readonly ledger: Ledger
+  /** Undefined when nobody else can send anything here: no `multiplex`, or pinned. */
+  protected readonly sharing: Sharing | undefined
+  readonly wire: Wire
   readonly [PgConnection.TypeId]: PgConnection.TypeId = PgConnection.TypeId
   readonly config: PgConnection.Config
   readonly processId: number
-  readonly wire: Wire
-  readonly ledger: Ledger
-  /** The driver's own: what is sent through it leaves no trace in the ledger. */
-  readonly raw: Connection
-  /** Undefined when nobody else can send anything here: no `multiplex`, or pinned. */
-  protected readonly sharing: Sharing | undefined
 
   constructor(
     raw: Connection,
@@ -202,37 +206,48 @@ export class Tracked implements Connection {
 /** What a plain statement of a client needs of a session. */
 export type Statements = Pick<Connection, "query" | "queryValues">
 
+class Single implements Statements {
+  private readonly session: Session
+  /** Where a transaction is to begin, which needs a session for itself. */
+  private readonly begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>
+
+  constructor(session: Session, begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>) {
+    this.session = session
+    this.begin = begin
+  }
+
+  query(sql: string, params?: ReadonlyArray<unknown>, prepare?: boolean) {
+    return begins(sql)
+      ? this.begin((session) => session.query(sql, params, prepare))
+      : this.session.asSole(this.session.raw.query(sql, params, prepare))
+  }
+
+  queryValues(sql: string, params?: ReadonlyArray<unknown>, prepare?: boolean) {
+    return begins(sql)
+      ? this.begin((session) => session.queryValues(sql, params, prepare))
+      : this.session.asSole(this.session.raw.queryValues(sql, params, prepare))
+  }
+}
+
 export class Session extends Tracked {
   /** The session as a client's statements know it, once there was one. */
   connection: SqlConnection | undefined = undefined
-  /**
-   * For who sends one statement in a lease and no more: that cannot outlive the lease, so
-   * there is nothing to count, and what it leaves behind is known from its text.
-   */
-  readonly sole: Statements = this.statements((run) => run(this))
+  /** For who sends one statement in a lease and no more. */
+  readonly sole: Statements = new Single(this, (run) => run(this))
 
   /** The same where the pool itself has lent the session, to the fiber that sends the statement: it needs no error to have another. */
-  readonly own: Statements = this.statements((run) => {
+  readonly own: Statements = new Single(this, (run) => {
     const { sharing } = this
     if (sharing === undefined) return run(this)
     // With a `multiplexConcurrency` of 1 it has the session for itself all the same.
     return Effect.withFiber(({ id }) => sharing.isShared(this) ? sharing.alone(this, id, run) : run(this))
   })
 
-  private statements(begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>): Statements {
-    return {
-      query: (sql, params, prepare) =>
-        begins(sql)
-          ? begin((session) => session.query(sql, params, prepare))
-          : this.asSole(this.raw.query(sql, params, prepare)),
-      queryValues: (sql, params, prepare) =>
-        begins(sql)
-          ? begin((session) => session.queryValues(sql, params, prepare))
-          : this.asSole(this.raw.queryValues(sql, params, prepare))
-    }
-  }
-
-  private asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+  /**
+   * The only statement of its lease, which it cannot outlive: so there is nothing to count, and
+   * what it leaves behind is known from its text.
+   */
+  asSole<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     const { ledger, sharing } = this
     ledger.used = true
     // A statement among those of others is not cancelled.

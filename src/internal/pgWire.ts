@@ -26,9 +26,9 @@ export class Wire {
    * may still hit whoever uses the session next.
    */
   unconfirmed = 0
+  private main: Duplex | undefined = undefined
   onLost: (() => void) | undefined = undefined
   patience: Patience = noPatience
-  private main: Duplex | undefined = undefined
   /** All have been told that the connection has ended: a socket is `closed` a turn before. */
   private told = false
   private readonly sides = new Set<Duplex>()
