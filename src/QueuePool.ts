@@ -339,12 +339,20 @@ export interface Options<
   readonly order?: "lifo" | "fifo" | "hybrid" | undefined
   /**
    * How many borrowers may have one item at once, for items that can work for several
-   * (pipelined connections, HTTP/2). An idle item is lent before a shared one, a
-   * shared one before another is opened, and of these the one with the fewest
-   * borrowers. Rules see each lease; `reset` runs when the last of an item's
-   * borrowers has left, with the `Exit` of that lease. Default: 1.
+   * (pipelined connections, HTTP/2). A shared item is lent before another is opened.
+   * Rules see each lease; `reset` runs when the last of an item's borrowers has left,
+   * with the `Exit` of that lease. Default: 1.
    */
   readonly concurrency?: number | undefined
+  /**
+   * Where a borrower comes to with a `concurrency` above 1. With `"spread"` (default) an
+   * idle item is lent before a shared one, and of these the one with the fewest
+   * borrowers: nobody shares who need not. With `"pack"` a borrower joins those who came
+   * last until their item is full, and the other items stay idle: what is sent together
+   * costs less. Where no lease has ended for 10 milliseconds nobody joins while another
+   * item is idle, for there one that takes long may hold up the rest.
+   */
+  readonly sharing?: "spread" | "pack" | undefined
   /**
    * Opens items ahead of need: whenever more than this part of the open items'
    * capacity is in use, above 0 and up to 1. Default: 1, when nothing is free.

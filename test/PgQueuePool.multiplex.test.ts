@@ -323,6 +323,28 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool with m
         assert.strictEqual((yield* pool.stats).opened, 4)
       }))
 
+    for (const sharing of [undefined, "pack", "spread"] as const) {
+      it.effect(`join those on their session, or with sharing ${sharing} not`, () =>
+        Effect.gen(function*() {
+          const pool = yield* shared({ min: 3, max: 3, warm: "eager", sharing })
+          const pids = yield* withClient(pool, (sql) => together(6, () => sql`select pg_backend_pid() as pid`))
+          assert.strictEqual(new Set(pids.map(([row]) => row?.["pid"])).size > 1, sharing === "spread")
+        }))
+    }
+
+    it.effect("are not held up by a slow one that was sent long before them, while a session is idle", () =>
+      Effect.gen(function*() {
+        const pool = yield* shared({ min: 2, max: 2, warm: "eager" })
+        const { release, statement, waits } = yield* blocked(1011)
+        const slow = yield* begun(withClient(pool, (sql) => sql`select (${sql.literal(statement)})::text`))
+        yield* waits(1)
+        yield* Effect.sleep(20)
+        yield* withClient(pool, (sql) => together(6, (n) => sql`select ${n}::int as n`))
+        assert.strictEqual(slow.pollUnsafe(), undefined)
+        yield* release
+        yield* Fiber.join(slow)
+      }))
+
     it.effect("an error is that of its own statement", () =>
       Effect.gen(function*() {
         const pool = yield* shared({ max: 1 })

@@ -1734,6 +1734,7 @@ describe("laws", () => {
           max,
           concurrency,
           openConcurrency: 1 + rng.int(3),
+          sharing: seed % 2 === 0 ? "pack" : "spread",
           recycle: [RecyclePolicy.failed, RecyclePolicy.uses(12)]
         })
         const tasks: Array<Task> = []

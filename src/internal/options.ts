@@ -67,6 +67,7 @@ const table = {
   warm: oneOf("background", "lazy", "eager"),
   order: oneOf("lifo", "fifo", "hybrid"),
   concurrency: number(1, "a whole number from 1", (n) => n >= 1 && Number.isSafeInteger(n)),
+  sharing: oneOf("spread", "pack"),
   targetUtilization: number(1, "a number above 0, up to 1", (n) => n > 0 && n <= 1),
   borrowTimeout: duration(30_000, "a duration from zero, or Infinity", (millis) => millis >= 0),
   maxWaiters: number(
@@ -117,6 +118,7 @@ export interface Settings extends Size {
   readonly warm: "background" | "lazy" | "eager"
   readonly order: "lifo" | "fifo" | "hybrid"
   readonly concurrency: number
+  readonly sharing: "spread" | "pack"
   readonly targetUtilization: number
   readonly borrowTimeout: number
   readonly maxWaiters: number
@@ -186,6 +188,7 @@ export const compact = (settings: Settings): Settings => ({
   warm: settings.warm,
   order: settings.order,
   concurrency: settings.concurrency,
+  sharing: settings.sharing,
   targetUtilization: settings.targetUtilization,
   borrowTimeout: settings.borrowTimeout,
   maxWaiters: settings.maxWaiters,

@@ -176,7 +176,13 @@ export const partsOf = <R>(options: Given<R>): Effect.Effect<Parts<R>, PoolError
             checkAfter,
             closeTimeout,
             resetTimeout,
-            rest: { ...rest, concurrency, retry: options.retry ?? defaultRetry, recycle: rulesOf(options) }
+            rest: {
+              ...rest,
+              concurrency,
+              sharing: options.sharing ?? "pack",
+              retry: options.retry ?? defaultRetry,
+              recycle: rulesOf(options)
+            }
           })
     })
   })

@@ -94,6 +94,7 @@ export class Pool<A, E, R> {
         maxIdle: settings.maxIdle,
         order: settings.order,
         concurrency: settings.concurrency,
+        sharing: settings.sharing,
         targetUtilization: settings.targetUtilization,
         borrowTimeout: settings.borrowTimeout,
         maxWaiters: settings.maxWaiters,

@@ -28,6 +28,7 @@ export interface Settings extends Size {
   readonly name: string
   readonly order: "lifo" | "fifo" | "hybrid"
   readonly concurrency: number
+  readonly sharing: "spread" | "pack"
   /** Below 1: more items are opened ahead of need. */
   readonly targetUtilization: number
   readonly borrowTimeout: number

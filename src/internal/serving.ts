@@ -162,9 +162,15 @@ export class Serving<A, R> {
   }
 
   private roomFor(now: number): Item<A> | undefined {
-    const item = this.sharers ? this.roomy(now) : undefined
+    const item = this.sharers && !this.heldUp(now) ? this.roomy(now) : undefined
     // A predicate may have called back into the pool.
     return this.sharers ? item : undefined
+  }
+
+  /** Who would pack waits for what is checked rather than for those who may be held up. */
+  private heldUp(now: number): boolean {
+    const { room } = this.sharing
+    return this.sharing.packs && this.state.checking > 0 && room !== undefined && !this.sharing.flows(room, now)
   }
 
   /** Somebody waits who would share an item. */

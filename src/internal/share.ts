@@ -12,6 +12,8 @@ export class Share<A> {
   sealed = false
   /** One of its leases has ended. */
   used = false
+  /** When the last of its leases ended, or, before that, the first began. */
+  movedAt = 0
   /** Verdicts of rules that have to be waited for; they end the sharing. */
   pending: unknown = undefined
   before: Share<A> | undefined = undefined

@@ -1,5 +1,6 @@
 // Items that several borrowers have at once. They are listed by how many have
-// them, so that a newcomer joins where there are fewest, and all is O(1).
+// them, so that a newcomer joins where there are fewest, and all is O(1). A pool that packs
+// has newcomers join where the last one did, until that item is full.
 //
 // Who needs an item alone waits in the same queue as all others. When it is the first,
 // no item is idle and none may be opened for it, one that is shared takes no newcomer
@@ -17,16 +18,30 @@ export class Sharing<A> {
   leases = 0
   /** Shared items that take no newcomer, for a waiter that needs one alone. */
   readonly draining = new Set<Item<A>>()
+  /** Where a newcomer has joined others last. */
+  private last: Share<A> | undefined = undefined
   private readonly concurrency: number
+  /** Who comes joins others before an idle item is taken. */
+  readonly packs: boolean
 
-  constructor(concurrency: number) {
+  constructor(concurrency: number, packs: boolean) {
     this.concurrency = concurrency
+    this.packs = packs
   }
 
   /** The item that a newcomer joins. */
   get room(): Item<A> | undefined {
-    const share = this.leastLoaded
+    const { last } = this
+    const share = last !== undefined && last.load > 0 && last.load < this.concurrency ? last : this.leastLoaded
     return share === undefined || share.load >= this.concurrency ? undefined : share.item
+  }
+
+  /**
+   * Leases end there: nobody is held up by one that takes long. Of what was just begun that
+   * is not known yet.
+   */
+  flows({ sharing }: Item<A>, now: number): boolean {
+    return now - sharing!.movedAt < heldUp
   }
 
   private get leastLoaded(): Share<A> | undefined {
@@ -43,6 +58,8 @@ export class Sharing<A> {
     const lease = share.take()
     this.leases++
     lease.begin(holder, now)
+    if (share.size === 1) share.movedAt = now
+    if (this.packs) this.last = share
     this.place(share)
     return lease
   }
@@ -118,3 +135,7 @@ export class Sharing<A> {
     }
   }
 }
+
+// Milliseconds in which no lease of an item has ended: far more than a quick statement takes on a
+// near server, and so long the statements that were sent behind a slow one may wait in vain.
+const heldUp = 10

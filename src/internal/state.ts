@@ -89,6 +89,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private readonly bare: boolean
   /** Several may have one item. */
   private readonly shares: boolean
+  /** As `Sharing` says. */
+  private readonly packs: boolean
   /** Some moments need no reading of the clock where they follow one another fast. */
   private readonly rushes: boolean
   /** Nothing is done when a lease ends but to reset the item, if that has to be, and to keep it. */
@@ -145,6 +147,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.shell = shell
     this.clock = clock
     this.shares = settings.concurrency > 1
+    this.packs = this.shares && settings.sharing === "pack"
     this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 &&
       settings.checkAfter > 0 &&
       !rules.hastens
@@ -154,7 +157,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
     this.waiters = this.queue.waiters
-    this.sharing = new Sharing<A>(settings.concurrency)
+    this.sharing = new Sharing<A>(settings.concurrency, this.packs)
     this.replacing = new Replacing<A>(this, () => this.opener)
     this.sweeper = new Sweeper(this, rules, this.replacing, shell)
     this.opener = new Opener(this, this, this.queue, this.sweeper, this.replacing, shell)
@@ -236,12 +239,14 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
     const item = this.idle.next
-    if (item !== undefined) {
-      if (item.undated && this.goesAgain(item)) return this.lendAgain(item, holder)
-    } else if (this.shares && !alone && this.lent <= this.settings.max) {
+    if (this.shares && !alone && (item === undefined || this.packs) && this.lent <= this.settings.max) {
       const { room } = this.sharing
-      if (room !== undefined && this.goesAgain(room)) return this.joinAgain(room, holder)
+      if (
+        room !== undefined && this.goesAgain(room) &&
+        (item === undefined || this.sharing.flows(room, this.rush.last))
+      ) return this.joinAgain(room, holder)
     }
+    if (item?.undated === true && this.goesAgain(item)) return this.lendAgain(item, holder)
     return this.lentAtOnce(this.pick(holder, alone))
   }
 
@@ -297,8 +302,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private pick(holder: Holder, alone: boolean): Lease<A> | undefined {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
-      if (item === undefined) return this.shares && !alone ? this.lendShared(holder) : undefined
+      if (item === undefined) return this.shares && !alone ? this.lendShared(holder, this.shell.now()) : undefined
       const now = this.moment()
+      const packed = this.packs && !alone ? this.pack(holder, now) : undefined
+      if (packed !== undefined) return packed
+      // A predicate may have called back into the pool.
+      if (!item.linked) continue
       this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
@@ -319,8 +328,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return this.lendTo(item, holder, alone, now)
   }
 
-  private lendShared(holder: Holder): Lease<A> | undefined {
-    const now = this.shell.now()
+  /** An item that others have, though another is idle. */
+  private pack(holder: Holder, now: number): Lease<A> | undefined {
+    const { room } = this.sharing
+    return room !== undefined && this.sharing.flows(room, now) ? this.lendShared(holder, now) : undefined
+  }
+
+  private lendShared(holder: Holder, now: number): Lease<A> | undefined {
     const item = this.serving.roomy(now)
     if (item === undefined || !this.serving.mayShare) return undefined
     return this.joinTo(item, holder, now)
@@ -346,7 +360,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     while (lease === undefined && this.waiters.size === 0 && !this.halted) {
       const now = this.shell.now()
       const item = this.proven(now)
-      if (item === undefined) return this.shares ? this.lendShared(holder) : undefined
+      if (item === undefined) return this.shares ? this.lendShared(holder, now) : undefined
       lease = this.take(item, holder, false, now)
     }
     return lease
@@ -456,6 +470,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const sharing = item.sharing!
     this.end(lease, exit)
     sharing.used = true
+    sharing.movedAt = this.rush.last
     this.sharing.leave(sharing, lease)
     if (this.serving.busy) this.pump(this.shell.now())
   }
@@ -483,7 +498,10 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       // What the rules' functions did may have been the end of the item.
       if (item.status === "closing") return
     }
-    if (item.share !== undefined) pending = this.putOff(item, item.share, pending)
+    if (item.share !== undefined) {
+      item.share.movedAt = now
+      pending = this.putOff(item, item.share, pending)
+    }
     if (this.stillShared(lease)) {
       if (this.budget !== undefined) this.yieldShared(this.budget, item)
       this.tend(item, exit)

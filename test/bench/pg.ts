@@ -1,6 +1,7 @@
 /**
  * PostgreSQL through our pool, beside the clients that others use: one process, one server,
- * rounds interleaved, and ratios of what two clients did in the same round.
+ * rounds interleaved, all clients made anew after each four, and ratios of what two clients did
+ * in the same round.
  *
  * npm run bench:pg -- --check            fails where a target is missed
  * npm run bench:pg -- --quick            fewer rounds
@@ -22,17 +23,7 @@ import { EmbeddedPg } from "../kit/EmbeddedPg.ts"
 import * as Clients from "./pgClients.ts"
 import { type Sample, sample } from "./pgMeter.ts"
 import { parse } from "./pgOptions.ts"
-import {
-  bestMeets,
-  type Comparison,
-  comparisonOf,
-  comparisonTable,
-  type Line,
-  lineOf,
-  lineTable,
-  missed,
-  type Pair
-} from "./pgResults.ts"
+import { bestMeets, comparisonOf, comparisonTable, lineOf, lineTable, missed, type Pair } from "./pgResults.ts"
 import { Echo } from "./pgSocket.ts"
 import { createTables, type WorkName } from "./pgWork.ts"
 
@@ -134,40 +125,55 @@ const options = parse(process.argv.slice(2), parts.map(({ name }) => name))
 const { asked, check, json, millis } = options
 
 // Until the optimizing compiler has seen every client at its work, and all sessions are open.
-const warmUps = { concurrency: 64, millis: 300 }
+const warmUps = [
+  { concurrency: 64, millis: 300 },
+  ...options.concurrencies.map((concurrency) => ({ concurrency, millis: 200 }))
+]
 
-const measure = Effect.fnUntraced(function*(part: Part, clients: ReadonlyArray<Clients.Client>, concurrency: number) {
-  const rounds = new Map(clients.map(({ name }): [string, Array<Sample>] => [name, []]))
-  for (let round = 0; round < options.rounds; round++) {
-    // In another order each time: who runs twice in a row, as the first and the last did when
-    // every second round was turned round, is measured slower by an eighth than the others.
-    for (const client of yield* Random.shuffle(clients)) {
-      rounds.get(client.name)!.push(yield* sample(client, part.work, concurrency, millis))
+// What is opened once and again differs from itself by a twentieth, as its sessions happen to lie
+// in memory: so all is opened anew after so many rounds.
+const roundsOfSet = 4
+
+/** What each client did in each round, by concurrency. */
+type Rounds = Map<number, Map<string, Array<Sample>>>
+
+const measureSet = Effect.fnUntraced(function*(part: Part, url: string, rounds: Rounds) {
+  const clients = yield* part.clients(url)
+  for (const warmUp of warmUps) {
+    for (const client of clients) yield* sample(client, part.work, warmUp.concurrency, warmUp.millis)
+  }
+  for (const [concurrency, byClient] of rounds) {
+    for (const { name } of clients) if (!byClient.has(name)) byClient.set(name, [])
+    for (let round = 0; round < roundsOfSet; round++) {
+      // In another order each time: who runs twice in a row, as the first and the last did when
+      // every second round was turned round, is measured slower by an eighth than the others.
+      for (const client of yield* Random.shuffle(clients)) {
+        byClient.get(client.name)!.push(yield* sample(client, part.work, concurrency, millis))
+      }
     }
   }
+}, Effect.scoped)
+
+const resultOf = (part: Part, concurrency: number, rounds: ReadonlyMap<string, ReadonlyArray<Sample>>) => {
   const comparisons = part.pairs.map(({ most, ...pair }) =>
     comparisonOf(part.name, concurrency, { ...pair, most: concurrency === 1 ? most : undefined }, rounds)
   )
   return {
-    lines: clients.map(({ name }) => lineOf(part.name, concurrency, name, rounds.get(name)!)),
+    lines: Array.from(rounds, ([name, samples]) => lineOf(part.name, concurrency, name, samples)),
     comparisons: part.poolTarget === undefined ? comparisons : bestMeets(comparisons, "pg.Pool", part.poolTarget)
   }
-})
+}
 
 const run = Effect.fnUntraced(function*(part: Part, url: string) {
-  const clients = yield* part.clients(url)
-  for (const client of clients) yield* sample(client, part.work, warmUps.concurrency, warmUps.millis)
-  const lines: Array<Line> = []
-  const comparisons: Array<Comparison> = []
-  for (const concurrency of options.concurrencies) {
-    if (part.concurrencies?.includes(concurrency) === false) continue
-    const measured = yield* measure(part, clients, concurrency)
-    lines.push(...measured.lines)
-    comparisons.push(...measured.comparisons)
-  }
+  const concurrencies = options.concurrencies.filter((one) => part.concurrencies?.includes(one) !== false)
+  const rounds: Rounds = new Map(concurrencies.map((concurrency) => [concurrency, new Map()]))
+  for (let done = 0; rounds.size > 0 && done < options.rounds; done += roundsOfSet) yield* measureSet(part, url, rounds)
+  const results = Array.from(rounds, ([concurrency, byClient]) => resultOf(part, concurrency, byClient))
+  const lines = results.flatMap((result) => result.lines)
+  const comparisons = results.flatMap((result) => result.comparisons)
   if (lines.length > 0) yield* Console.log(`${lineTable(lines)}\n\n${comparisonTable(comparisons)}\n`)
   return { lines, comparisons }
-}, Effect.scoped)
+})
 
 const main = Effect.gen(function*() {
   const { query, url } = yield* EmbeddedPg

@@ -40,7 +40,7 @@ export const parse = (args: ReadonlyArray<string>, names: ReadonlyArray<string>)
   return {
     asked,
     check: values.check,
-    rounds: number("rounds", values.rounds ?? (values.quick ? "4" : "23")),
+    rounds: number("rounds", values.rounds ?? (values.quick ? "4" : "24")),
     millis: number("millis", values.millis),
     concurrencies: values.concurrency.map((value) => number("concurrency", value)),
     json: values.json
