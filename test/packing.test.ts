@@ -108,7 +108,10 @@ describe("who comes", () => {
   it.effect("does not join one who has the item alone, nor an item that is to go", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* packing(3)
+      const before = yield* borrow(pool)
       const lone = yield* borrow(alone(pool))
+      assert.notStrictEqual(idOf(lone), idOf(before))
+      yield* before.letGo
       const first = yield* borrow(pool)
       assert.notStrictEqual(idOf(first), idOf(lone))
       yield* pool.invalidate(first.item!)

@@ -306,8 +306,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       const now = this.moment()
       const packed = this.packs && !alone ? this.pack(holder, now) : undefined
       if (packed !== undefined) return packed
-      // A predicate may have called back into the pool.
-      if (!item.linked) continue
       this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
       const lease = this.take(item, holder, alone, now)
