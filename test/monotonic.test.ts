@@ -3,7 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
 import { monotonicMillis } from "../src/internal/monotonic.ts"
 
-const at = (nanos: bigint) => Effect.map(Clock.Clock, (clock) => ({ ...clock, monotonicTimeNanosUnsafe: () => nanos }))
+const at = (nanos: bigint) =>
+  Effect.map(
+    Clock.Clock,
+    (clock): Clock.Clock => Object.create(clock, { monotonicTimeNanosUnsafe: { value: () => nanos } })
+  )
 
 const powers = Array.from({ length: 63 }, (_, bits) => 1n << BigInt(bits))
 

@@ -29,7 +29,7 @@ const alone = (pool: Things): Things => Object.create(pool, { use: { value: pool
 
 const idOf = ({ item }: Borrower<Thing, unknown>) => item?.id
 
-const invalidating = (pool: Things, thing: Thing) => () => void Effect.runSync(pool.invalidate(thing))
+const invalidating = (pool: Things, thing: Thing) => () => Effect.runSync(pool.invalidate(thing))
 
 const letAllGo = (borrowers: ReadonlyArray<Borrower<Thing, unknown>>) =>
   Effect.forEach(borrowers, ({ letGo }) => letGo, { discard: true })
@@ -149,7 +149,7 @@ describe("who comes", () => {
       const both = yield* several(2, alone(pool))
       yield* letAllGo(both)
       const first = yield* borrow(pool)
-      const [other] = both.map(({ item }) => item!).filter((thing) => thing !== first.item)
+      const other = both.map(({ item }) => item!).find((thing) => thing !== first.item)
       around.refuses = true
       around.act = invalidating(pool, other!)
       const second = yield* borrow(pool)
