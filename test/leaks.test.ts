@@ -242,11 +242,11 @@ describe("nothing is kept that is over", () => {
     return { acquire, refs }
   }
 
-  for (const concurrency of [1, 2, 3]) {
-    it.effect(`of an item that was recycled, its leases and its scope, with concurrency ${concurrency}`, () =>
+  for (const [concurrency, sharing] of [[1, "spread"], [2, "spread"], [3, "spread"], [3, "pack"]] as const) {
+    it.effect(`of an item that was recycled, its leases and its scope, with concurrency ${concurrency}, ${sharing}`, () =>
       Effect.gen(function*() {
         const { acquire, refs } = tracked()
-        const pool = yield* QueuePool.make({ acquire, max: 1, concurrency, monitor: () => Effect.never })
+        const pool = yield* QueuePool.make({ acquire, max: 1, concurrency, sharing, monitor: () => Effect.never })
         const scopes: Array<WeakRef<object>> = []
         const lend = Effect.scoped(Effect.gen(function*() {
           scopes.push(new WeakRef(yield* Effect.scope))

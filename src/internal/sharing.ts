@@ -77,6 +77,8 @@ export class Sharing<A> {
     this.draining.delete(item)
     const { sharing } = item
     if (sharing === undefined) return
+    // What is closed is kept by nobody.
+    if (this.last === sharing) this.last = undefined
     this.list(sharing, 0)
     this.leases -= sharing.size
     sharing.size = 0
