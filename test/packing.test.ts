@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { books, borrow, type Borrower, elapse, several } from "./kit/books.ts"
-import { type Refused, settle, Source, type Thing } from "./kit/items.ts"
+import { Refused, settle, Source, type Thing } from "./kit/items.ts"
 import { record } from "./kit/observe.ts"
 import { Rng } from "./kit/random.ts"
 
@@ -22,6 +22,8 @@ const packing = Effect.fnUntraced(function*(count: number, options: Options = {}
     warm: "eager",
     ...options
   })
+  // A test that has failed must not wait for its borrowers.
+  yield* Effect.addFinalizer(() => Effect.forkDetach(elapse("1 minute")))
   return { pool, source }
 })
 
@@ -105,6 +107,87 @@ describe("who comes", () => {
       }))
   }
 
+  /** One slow lease; the other item is idle, and its check never ends. */
+  const slowAndUnproven = Effect.fnUntraced(function*(options: Options = {}) {
+    const made = yield* packing(2, { check: () => Effect.never, checkAfter: 2, ...options })
+    const slow = yield* borrow(made.pool)
+    yield* elapse(10)
+    return { ...made, slow }
+  })
+
+  it.effect("waits for no check when it may not wait", () =>
+    Effect.gen(function*() {
+      const { pool, slow } = yield* slowAndUnproven({ borrowTimeout: 0 })
+      assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), idOf(slow))
+    }))
+
+  it.effect("is not refused while there is room", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* slowAndUnproven({ maxWaiters: 0 })
+      const late = yield* several(5, pool)
+      assert.deepStrictEqual(late.filter(({ fiber }) => fiber.pollUnsafe() !== undefined), [])
+    }))
+
+  it.effect("waits for no check that is for one who needs an item alone", () =>
+    Effect.gen(function*() {
+      const { pool, slow, source } = yield* slowAndUnproven({ max: 3 })
+      const lone = yield* borrow(alone(pool))
+      const sharer = yield* borrow(pool)
+      assert.deepStrictEqual([idOf(lone), idOf(sharer)], [undefined, idOf(slow)])
+      assert.strictEqual(source.opened.length, 2)
+    }))
+
+  it.effect("has nothing opened for it while there is room", () =>
+    Effect.gen(function*() {
+      const { pool, slow, source } = yield* slowAndUnproven({ max: 3 })
+      const late = yield* several(4, pool)
+      assert.deepStrictEqual([source.opened.length, late.filter((one) => idOf(one) === idOf(slow)).length], [2, 1])
+    }))
+
+  it.effect("waits for one check that fails, and not for the next", () =>
+    Effect.gen(function*() {
+      const { pool, slow } = yield* slowAndUnproven({
+        check: () => Effect.delay(Effect.fail(new Refused(0)), 1000),
+        min: 0,
+        max: 6,
+        warm: "background"
+      })
+      const others = yield* several(5, alone(pool))
+      yield* letAllGo(others)
+      yield* elapse(10)
+      const late = yield* borrow(pool)
+      assert.strictEqual(idOf(late), undefined)
+      yield* elapse(1000)
+      assert.strictEqual(idOf(late), idOf(slow))
+    }))
+
+  it.effect("joins others where leases end, if those who came last are held up", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* packing(3, { concurrency: 2, check: () => Effect.never, checkAfter: 2 })
+      const [x] = yield* several(3, pool)
+      yield* elapse(10)
+      const where = idOf(x!)
+      yield* x!.letGo
+      assert.strictEqual(idOf(yield* borrow(pool)), where)
+    }))
+
+  it.effect("does not join who is held up in the place of those of whom a rule disapproves", () =>
+    Effect.gen(function*() {
+      const rule: { old: Thing | undefined } = { old: undefined }
+      const { pool } = yield* packing(3, {
+        min: 0,
+        concurrency: 2,
+        warm: "background",
+        recycle: RecyclePolicy.when(({ item }) => item === rule.old)
+      })
+      yield* letAllGo(yield* several(3, alone(pool)))
+      const slow = yield* borrow(pool)
+      yield* elapse(10)
+      const fresh = yield* borrow(pool)
+      rule.old = fresh.item
+      assert.notInclude([idOf(slow), idOf(fresh)], idOf(yield* borrow(pool)))
+    }))
+
   it.effect("does not join one who has the item alone, nor an item that is to go", () =>
     Effect.gen(function*() {
       const { pool, source } = yield* packing(3)
@@ -175,6 +258,7 @@ describe("laws", () => {
             const having = new Map(source.opened.map((thing) => [thing, new Set<Borrower<Thing, unknown>>()]))
             const moved = new Map<Thing, number>()
             let last: Thing | undefined
+            let left: Thing | undefined
             let now = 0
             for (let n = 0; n < 60; n++) {
               const at = `seed ${seed}, step ${n}`
@@ -191,6 +275,7 @@ describe("laws", () => {
                 yield* one.letGo
                 having.get(thing)!.delete(one)
                 moved.set(thing, now)
+                left = having.get(thing)!.size > 0 ? thing : undefined
               } else if (taken.length < having.size * concurrency) {
                 const loadOf = (thing: Thing) => having.get(thing)!.size
                 const roomy = (thing: Thing | undefined) =>
@@ -202,9 +287,11 @@ describe("laws", () => {
                 const one = yield* borrow(pool)
                 const { item } = one
                 const joins = (thing: Thing) => now - moved.get(thing)! < 10
+                // Those who came last are held up: where one has left others are not.
+                const others = roomy(left) && joins(left!) ? [left!] : idle
                 const may = idle.length === 0
                   ? room
-                  : [...room.filter(joins), ...(room.every(joins) && room.length > 0 ? [] : idle)]
+                  : [...room.filter(joins), ...(room.every(joins) && room.length > 0 ? [] : others)]
                 assert.include(may, item, at)
                 if (loadOf(item!) === 0) moved.set(item!, now)
                 having.get(item!)!.add(one)

@@ -167,10 +167,14 @@ export class Serving<A, R> {
     return this.sharers ? item : undefined
   }
 
-  /** Who would pack waits for what is checked rather than for those who may be held up. */
+  /**
+   * Who would pack waits for what is checked for it rather than for those who may be held up,
+   * once: where a check has just failed the next may, too.
+   */
   private heldUp(now: number): boolean {
-    const { room } = this.sharing
-    return this.sharing.packs && this.state.checking > 0 && room !== undefined && !this.sharing.flows(room, now)
+    const { sharing, state: { checking, settings, waiters: { alone, size } } } = this
+    return sharing.packs && !sharing.doubtful && settings.borrowTimeout > 0 &&
+      size - alone <= (checking - alone) * settings.concurrency && sharing.flowing(now) === undefined
   }
 
   /** Somebody waits who would share an item. */

@@ -20,6 +20,10 @@ export class Sharing<A> {
   readonly draining = new Set<Item<A>>()
   /** Where a newcomer has joined others last. */
   private last: Share<A> | undefined = undefined
+  /** Where one has left last. */
+  private left: Share<A> | undefined = undefined
+  /** The last check has failed: it may be long until one that is idle can be lent. */
+  doubtful = false
   private readonly concurrency: number
   /** Who comes joins others before an idle item is taken. */
   readonly packs: boolean
@@ -32,8 +36,12 @@ export class Sharing<A> {
   /** The item that a newcomer joins. */
   get room(): Item<A> | undefined {
     const { last } = this
-    const share = last !== undefined && last.load > 0 && last.load < this.concurrency ? last : this.leastLoaded
-    return share === undefined || share.load >= this.concurrency ? undefined : share.item
+    const share = last !== undefined && this.takes(last) ? last : this.leastLoaded
+    return share !== undefined && this.takes(share) ? share.item : undefined
+  }
+
+  private takes({ load }: Share<A>): boolean {
+    return load > 0 && load < this.concurrency
   }
 
   /**
@@ -42,6 +50,16 @@ export class Sharing<A> {
    */
   flows({ sharing }: Item<A>, now: number): boolean {
     return now - sharing!.movedAt < heldUp
+  }
+
+  /** The item that a newcomer joins though another is idle. */
+  flowing(now: number): Item<A> | undefined {
+    const { room } = this
+    if (room !== undefined && this.flows(room, now)) return room
+    const { left } = this
+    if (left === undefined || !this.takes(left) || !this.flows(left.item, now)) return undefined
+    this.last = left
+    return left.item
   }
 
   private get leastLoaded(): Share<A> | undefined {
@@ -68,6 +86,7 @@ export class Sharing<A> {
   leave(share: Share<A>, lease: Lease<A>): number {
     share.putBack(lease)
     this.leases--
+    if (this.packs) this.left = share
     this.place(share)
     return share.size
   }
@@ -79,6 +98,7 @@ export class Sharing<A> {
     if (sharing === undefined) return
     // What is closed is kept by nobody.
     if (this.last === sharing) this.last = undefined
+    if (this.left === sharing) this.left = undefined
     this.list(sharing, 0)
     this.leases -= sharing.size
     sharing.size = 0

@@ -302,7 +302,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private pick(holder: Holder, alone: boolean): Lease<A> | undefined {
     while (this.waiters.size === 0 && !this.halted) {
       const item = this.idle.next
-      if (item === undefined) return this.shares && !alone ? this.lendShared(holder, this.shell.now()) : undefined
+      if (item === undefined) {
+        return this.shares && !alone
+          ? this.lendShared(holder, this.shell.now(), false)
+          : undefined
+      }
       const now = this.moment()
       const packed = this.packs && !alone ? this.pack(holder, now) : undefined
       if (packed !== undefined) return packed
@@ -328,13 +332,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** An item that others have, though another is idle. */
   private pack(holder: Holder, now: number): Lease<A> | undefined {
-    const { room } = this.sharing
-    return room !== undefined && this.sharing.flows(room, now) ? this.lendShared(holder, now) : undefined
+    return this.sharing.flowing(now) === undefined ? undefined : this.lendShared(holder, now, true)
   }
 
-  private lendShared(holder: Holder, now: number): Lease<A> | undefined {
+  /** `flowing`: only where leases end. */
+  private lendShared(holder: Holder, now: number, flowing: boolean): Lease<A> | undefined {
     const item = this.serving.roomy(now)
-    if (item === undefined || !this.serving.mayShare) return undefined
+    if (item === undefined || !this.serving.mayShare || (flowing && !this.sharing.flows(item, now))) return undefined
     return this.joinTo(item, holder, now)
   }
 
@@ -358,7 +362,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     while (lease === undefined && this.waiters.size === 0 && !this.halted) {
       const now = this.shell.now()
       const item = this.proven(now)
-      if (item === undefined) return this.shares ? this.lendShared(holder, now) : undefined
+      if (item === undefined) return this.shares ? this.lendShared(holder, now, false) : undefined
       lease = this.take(item, holder, false, now)
     }
     return lease
@@ -720,6 +724,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const now = this.shell.now()
     this.waiters.settle(item)
     this.checking--
+    this.sharing.doubtful = failed !== undefined
     if (failed !== undefined) {
       item.doom ??= "check failed"
       if (this.listening) this.tell({ _tag: "CheckFailed", item: item.id, cause: failed }, now)
