@@ -63,9 +63,12 @@
  * behind the other, without a wait for answers in between. A statement joins others on
  * their session before it takes an idle one, for what is sent together costs half as
  * much, but not where no answer has come for 10 milliseconds: a slow one holds up only
- * those that were sent soon after it. `sharing: "spread"` spreads them over all
- * sessions that are open. So run the plain statements of a client, and `use`, `get`
- * and `getIfAvailable` of the pool lend so. Transactions, streams, listeners and
+ * those that were sent soon after it. `sharing: "spread"` spreads them over the
+ * sessions that are open, but for those that were idle so long that they need a look
+ * first. So whoever holds a lock in a transaction must not wait for a plain statement
+ * before its end: that may have been sent behind one that waits for the lock. The
+ * plain statements of a client run on shared sessions, and `use`, `get` and
+ * `getIfAvailable` of the pool lend them. Transactions, streams, listeners and
  * `reserve` of a client, and `useExclusive`, `getExclusive` and `getN` of the pool,
  * have a session alone. A shared session that is pinned, streamed from or listened on
  * takes no newcomer until all who have it have left; their statements wait until the
