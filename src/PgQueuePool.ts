@@ -65,7 +65,7 @@
  * much, but not where no answer has come for 10 milliseconds: a slow one holds up only
  * those that were sent soon after it. `sharing: "spread"` spreads them over the
  * sessions that are open, but for those that were idle so long that they need a look
- * first. So whoever holds a lock in a transaction must not wait for a plain statement
+ * first. Whoever holds a lock in a transaction must not wait for a plain statement
  * before its end: that may have been sent behind one that waits for the lock. The
  * plain statements of a client run on shared sessions, and `use`, `get` and
  * `getIfAvailable` of the pool lend them. Transactions, streams, listeners and

@@ -347,10 +347,11 @@ export interface Options<
   /**
    * Where a borrower comes to with a `concurrency` above 1. With `"spread"` (default) an
    * idle item that needs no check is lent before a shared one, and of these the one with
-   * the fewest borrowers: few share who need not. With `"pack"` a borrower joins those who came
-   * last until their item is full, and the other items stay idle: what is sent together
-   * costs less. Where no lease has ended for 10 milliseconds nobody joins while another
-   * item is idle, for there one that takes long may hold up the rest.
+   * the fewest borrowers: few share who need not. With `"pack"` a borrower joins those
+   * who came last until their item is full, and the other items stay idle: what is sent
+   * together costs less. Where no lease has ended for 10 milliseconds nobody joins while
+   * another item is idle, for there one that takes long may hold up the rest. Who had to
+   * wait for a check, or until the pool was resumed, has an idle item.
    */
   readonly sharing?: "spread" | "pack" | undefined
   /**

@@ -171,6 +171,26 @@ describe("who comes", () => {
       assert.strictEqual(idOf(yield* borrow(pool)), where)
     }))
 
+  it.effect("waits for a check also where one has left long ago", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* packing(2, { check: () => Effect.never, checkAfter: 2 })
+      const [staying, leaving] = yield* several(2, pool)
+      assert.strictEqual(idOf(staying!), idOf(leaving!))
+      yield* leaving!.letGo
+      yield* elapse(10)
+      assert.strictEqual(idOf(yield* borrow(pool)), undefined)
+    }))
+
+  it.effect("waits for a check where those whom one has left are to go", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* packing(3, { concurrency: 2, check: () => Effect.never, checkAfter: 2 })
+      const [leaving] = yield* several(3, pool)
+      yield* elapse(10)
+      yield* leaving!.letGo
+      yield* pool.invalidate(leaving!.item!)
+      assert.strictEqual(idOf(yield* borrow(pool)), undefined)
+    }))
+
   it.effect("does not join who is held up in the place of those of whom a rule disapproves", () =>
     Effect.gen(function*() {
       const rule: { old: Thing | undefined } = { old: undefined }

@@ -52,7 +52,7 @@ export class Sharing<A> {
     return now - sharing!.movedAt < heldUp
   }
 
-  /** The item that a newcomer joins though another is idle. */
+  /** The item that a newcomer joins though another is idle: where the last came, or where one has left, who then count as the last. */
   flowing(now: number): Item<A> | undefined {
     const { room } = this
     if (room !== undefined && this.flows(room, now)) return room

@@ -22,7 +22,8 @@
 //   an opening that failed or came late counts as closing until it is gone;
 // - after every public method, unless the pool is suspended: no waiter without a
 //   supply while an item is idle, or while an open may start for it, and none that
-//   would share while a shared item has room;
+//   would share while a shared item has room, but where it would pack and an item is
+//   checked for it (`heldUp` in serving.ts);
 // - a waiter that is given an item or a refusal is woken in its own turn.
 //
 // What a lease costs (bytes are counted by test/allocation.test.ts; under it stands what
