@@ -42,6 +42,31 @@ describe("when a turn takes long in a rush", () => {
       yield* Fiber.join(waits)
     }))
 
+  it.effect("a borrower waits for the whole of its time, and at most for the rest of the turn besides", () =>
+    Effect.gen(function*() {
+      const { clock, pool } = yield* inARush({ borrowTimeout: 500 })
+      const scope = yield* Scope.make()
+      const waiters: Array<Fiber.Fiber<void, unknown>> = []
+      yield* atOnce(Effect.gen(function*() {
+        yield* Scope.provide(pool.get, scope)
+        for (let i = 0; i < 3; i++) {
+          waiters.push(yield* atOnce(pool.use(() => Effect.void)))
+          yield* clock.stall(1000)
+        }
+      }))
+      yield* settle
+      yield* elapse(499)
+      const waits = waiters.map((waiter) => waiter.pollUnsafe() === undefined)
+      yield* elapse(1)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(waits, [true, true, true])
+      // The first has set the alarm, so the clock was read for it.
+      const waited = (yield* Effect.forEach(waiters, Fiber.await)).map((exit) =>
+        Exit.isFailure(exit) ? Reflect.get(Reflect.get(exit.cause.reasons[0]!, "error").reason, "waited") : exit
+      )
+      assert.deepStrictEqual(waited, [3500, 500, 500])
+    }))
+
   it.effect("so does a borrower of another key of the map", () =>
     Effect.gen(function*() {
       const clock = yield* BentClock.make
@@ -184,7 +209,7 @@ describe("an item that goes from one borrower to the next", () => {
       const gates = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
       const first = yield* atOnce(pool.use(() => Deferred.await(gates[0]!)))
       // As after items that ended as soon as they were opened.
-      state.outage.held = true
+      state.outage.hold()
       const next = yield* atOnce(pool.use(() => Deferred.await(gates[1]!)))
       const behindIt = yield* atOnce(pool.use(({ id }) => Effect.succeed(id)))
       yield* settle

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { behind } from "../src/internal/registered.ts"
-import { Rush } from "../src/internal/rush.ts"
+import { Rush, type Since, timeOf } from "../src/internal/rush.ts"
 import type { PoolState } from "../src/internal/state.ts"
 import { borrow, elapse, several } from "./kit/books.ts"
 import { settle, Source, type Thing } from "./kit/items.ts"
@@ -427,7 +427,7 @@ describe("reading the clock", () => {
   it("the last use is known, also when it has not been dated yet", () => {
     let now = 5
     const later: Array<() => void> = []
-    const rush = new Rush({ now: () => now, later: (task) => void later.push(task) })
+    const rush = new Rush(() => now, (task) => void later.push(task))
     const home = { usedAt: 1 }
     const item = { undated: false, toBeDated: false, idleSince: 0, home }
     rush.add(item)
@@ -447,7 +447,7 @@ describe("reading the clock", () => {
   it("tells the same time to thirty-two more, in this turn, while they follow one another fast", () => {
     let now = 0
     const later: Array<() => void> = []
-    const rush = new Rush({ now: () => now, later: (task) => void later.push(task) })
+    const rush = new Rush(() => now, (task) => void later.push(task))
     const times = (n: number) => Array.from({ length: n }, () => rush.time())
     assert.deepStrictEqual([rush.time(), rush.on, later.length], [0, false, 0])
     now = 0.04
@@ -464,5 +464,47 @@ describe("reading the clock", () => {
     now = 2.75
     later[0]!()
     assert.deepStrictEqual([rush.time(), rush.on, later.length], [2.75, true, 2])
+  })
+
+  it("tells those who wait a time that is not before they came, and at the next reading at the latest", () => {
+    let now = 0
+    let reads = 0
+    const later: Array<() => void> = []
+    const rush = new Rush(() => {
+      reads++
+      return now
+    }, (task) => void later.push(task))
+    const dueOf = (since: Since) => timeOf(since)
+    assert.deepStrictEqual([rush.since(), rush.since()], [0, 0])
+    assert.isTrue(rush.on)
+    reads = 0
+    now = 5
+    const [first, second] = [rush.since(), rush.since()]
+    assert.strictEqual(first, second)
+    assert.strictEqual(reads, 0)
+    // Who asks reads the clock, for all who have come so far.
+    now = 6
+    assert.deepStrictEqual([dueOf(first), dueOf(second), reads], [6, 6, 1])
+    now = 7
+    const third = rush.since()
+    assert.notStrictEqual(third, first)
+    now = 8
+    later[0]!()
+    now = 9
+    assert.deepStrictEqual([dueOf(third), dueOf(first), reads], [8, 6, 2])
+    // The end of a turn in which nobody came reads nothing.
+    later[0]!()
+    assert.strictEqual(reads, 2)
+    // One of thirty-two reads the clock, and dates those before it.
+    now = 9.01
+    rush.now()
+    now = 9.02
+    rush.now()
+    const fourth = rush.since()
+    for (let i = 0; i < 31; i++) rush.time()
+    now = 10
+    rush.time()
+    now = 11
+    assert.strictEqual(dueOf(fourth), 10)
   })
 })

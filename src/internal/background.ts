@@ -34,7 +34,7 @@ class Ground<R> {
     this.dispatcher = this.scheduler.makeDispatcher()
     this.runFork = Effect.runForkWith(context)
     this.sleeper = new Sleeper(this.clock, this.now, this.fork)
-    this.rush = new Rush(this)
+    this.rush = new Rush(this.now, this.next)
   }
 
   readonly now = (): number => monotonicMillis(this.clock)
@@ -43,7 +43,9 @@ class Ground<R> {
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
-  readonly later = (task: () => void): void => this.dispatcher.scheduleTask(() => guarded(run, task), 0)
+  readonly next = (task: () => void): void => this.dispatcher.scheduleTask(task, 0)
+
+  readonly later = (task: () => void): void => this.next(() => guarded(task))
 }
 
 export class Background<R> {
@@ -81,6 +83,11 @@ export class Background<R> {
 
   get rush(): Rush {
     return this.ground.rush
+  }
+
+  /** In its own turn, a task that throws nothing. */
+  get next(): (task: () => void) => void {
+    return this.ground.next
   }
 
   /** In its own turn. What a task throws must not cost the tasks that share its turn. */
@@ -127,16 +134,18 @@ export class Background<R> {
   }
 }
 
-/** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
-export const guarded = <A>(task: (of: A) => void, of: A): void => {
+const guarded = (task: () => void): void => {
   try {
-    task(of)
+    task()
   } catch (error) {
-    // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
-    queueMicrotask(() => {
-      throw error
-    })
+    uncaught(error)
   }
 }
 
-const run = (task: () => void): void => task()
+/** Observers of a fiber are users' code and may throw: as they would anywhere else, uncaught. */
+export const uncaught = (error: unknown): void => {
+  // oxlint-disable-next-line no-restricted-globals -- not time: the only way to throw where nobody catches
+  queueMicrotask(() => {
+    throw error
+  })
+}

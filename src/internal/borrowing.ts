@@ -9,9 +9,9 @@ import type * as Option from "effect/Option"
 import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
-import { type Background, guarded } from "./background.ts"
+import { type Background, uncaught } from "./background.ts"
 import { Group, taken } from "./group.ts"
-import type { Borrower, Holder, Item, Kind, Lease, Refusal, Sleeper } from "./item.ts"
+import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import { type Lender, type Plain, scoped, scopedIfAvailable, ScopedPlainly, Use, useIfAvailable } from "./loan.ts"
 import { tooLarge } from "./queue.ts"
@@ -62,7 +62,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   private readonly background: Background<R>
   private readonly scheduler: Scheduler.Scheduler
   private readonly view: View<A, unknown> | undefined
-  private woken: Array<Borrower<A>> | undefined = undefined
+  private woken: Array<Borrower<A>> = []
 
   constructor(pool: Host<A, R>, view?: View<A, unknown>) {
     const { effects, settings } = pool
@@ -231,8 +231,8 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     return kind === "available" ? this.state.lendIfAvailable(fiber) : this.state.lend(fiber, kind === "alone")
   }
 
-  enqueue(fiber: Holder, kind: Kind): Borrower<A> {
-    return this.state.queue.enter(fiber, kind === "alone", 1)
+  enqueue(fiber: Holder, kind: Kind, again?: Borrower<A>): Borrower<A> {
+    return this.state.queue.enter(fiber, kind === "alone", 1, again)
   }
 
   /** The borrower goes without, unless its lease has begun. */
@@ -328,26 +328,30 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   // has a dispatcher of its own, and a task in each would cost a turn of the event
   // loop each. But not ten thousand in one, as when the time of all ends at once.
   wake(borrower: Borrower<A>): void {
-    const { holder } = borrower
-    if (holder.cache.scheduler !== this.scheduler) {
-      holder.currentDispatcher.scheduleTask(() => borrower.sleeper?.woken(), 0)
-    } else if (this.woken === undefined) {
-      const woken = this.woken = [borrower]
-      this.background.later(() => {
-        // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
-        this.woken = undefined
-        this.resume(woken, 0)
-      })
-    } else {
-      this.woken.push(borrower)
-    }
+    if (borrower.holder.cache.scheduler !== this.scheduler) return wakeElsewhere(borrower)
+    if (this.woken.push(borrower) === 1) this.background.next(this.resumeAll)
+  }
+
+  private readonly resumeAll = (): void => {
+    const { woken } = this
+    // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
+    this.woken = []
+    this.resume(woken, 0)
   }
 
   private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
     const to = Math.min(woken.length, from + atOnce)
     if (to < woken.length) this.background.later(() => this.resume(woken, to))
-    for (let i = from; i < to; i++) guarded(rouse, woken[i]!)
+    for (let i = from; i < to;) {
+      // What one of them throws must not cost those behind it.
+      try {
+        while (i < to) woken[i++]!.sleeper?.woken()
+      } catch (error) {
+        uncaught(error)
+      }
+    }
   }
 }
 
-const rouse = ({ sleeper }: { readonly sleeper: Sleeper | undefined }): void => sleeper?.woken()
+const wakeElsewhere = (borrower: Borrower<unknown>): void =>
+  borrower.holder.currentDispatcher.scheduleTask(() => borrower.sleeper?.woken(), 0)

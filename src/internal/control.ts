@@ -9,8 +9,6 @@ import type { Sweeper } from "./sweeper.ts"
 /** The state machine as this part sees it. */
 interface Controlled<A> extends Pooled<A> {
   suspended: boolean
-  /** The settings have changed. */
-  ease(): void
 }
 
 /** The other parts of the state machine that it works with. */

@@ -83,7 +83,7 @@ export class Ending<A, R> {
     this.closing++
     this.state.budget?.closes(item.id)
     this.removed(item)
-    this.state.totals.recycled.set(reason, (this.state.totals.recycled.get(reason) ?? 0) + 1)
+    this.state.tally.recycled.set(reason, (this.state.tally.recycled.get(reason) ?? 0) + 1)
     if (this.state.listening) {
       this.state.tell({ _tag: "Recycled", item: item.id, reason, age: now - item.openedAt, uses: item.uses }, now)
     }
@@ -187,8 +187,8 @@ export class Ending<A, R> {
     this.sweeper.released(now)
     this.state.budget?.give(id)
     const opened = !this.unopened.delete(id)
-    if (how === "Abandoned") this.state.totals.abandoned++
-    else if (opened) this.state.totals.closed++
+    if (how === "Abandoned") this.state.tally.abandoned++
+    else if (opened) this.state.tally.closed++
     if (this.state.listening) {
       this.state.tell(
         how === "CloseFailed" ? { _tag: how, item: id, took, cause: cause! } : { _tag: how, item: id, took },
@@ -254,7 +254,7 @@ export class Ending<A, R> {
   ): void {
     const held = now - lease.since
     if (why !== "leaked") lease.ended = new LeaseEnded({ why, held, cause })
-    else this.state.totals.leaked++
+    else this.state.tally.leaked++
     if (this.state.listening) {
       this.state.tell({ _tag: "LeaseEnded", item: lease.item.id, held, by: holderName(lease), why, cause }, now)
     }
@@ -268,11 +268,10 @@ export class Ending<A, R> {
     // In a rule that is asked at its return it has none any more, or others have one.
     if (lease === undefined || !lease.taken || (item.share !== undefined && item.share.size > 1)) return undefined
     const now = this.state.usedAt = this.shell.now()
-    this.state.leases--
+    this.state.ended++
     lease.over()
     this.clock?.over(lease)
-    this.state.totals.returned++
-    this.state.totals.detached++
+    this.state.tally.detached++
     this.state.lent--
     this.removed(item)
     // It keeps its permit until it is released: a server has it still.
@@ -299,16 +298,17 @@ export class Ending<A, R> {
   private takeFrom(lease: Lease<A>, now: number): void {
     const by = holderName(lease)
     const { handed } = lease
-    this.state.leases--
+    this.state.ended++
     lease.over()
     // Its borrower has not heard of it yet.
     if (handed !== undefined) {
+      this.state.forsaken++
       this.state.unseen--
       return this.queue.enterAgain(handed, now)
     }
     this.clock?.over(lease)
     this.state.usedAt = now
-    this.state.totals.takenBack++
+    this.state.tally.takenBack++
     if (this.state.listening) {
       this.state.tell({ _tag: "TakenBack", item: lease.item.id, held: now - lease.since, by }, now)
     }

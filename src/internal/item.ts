@@ -13,7 +13,7 @@ import type * as Heap from "./heap.ts"
 import type * as Idle from "./idle.ts"
 import type { LearntPermits } from "./learntPermits.ts"
 import type { Pressure, Subject } from "./rules.ts"
-import type { Dated } from "./rush.ts"
+import { type Dated, type Since, timeOf } from "./rush.ts"
 import type { Share } from "./share.ts"
 import type { Site } from "./site.ts"
 import type * as Waiters from "./waiters.ts"
@@ -37,8 +37,6 @@ export interface Home<A> {
 /** Gives an item back as a scope's finalizer. */
 export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 
-let orders = 0
-
 /**
  * One borrower's hold on an item. A lease that is over is used again for the next,
  * so that borrowing allocates nothing: an item that is not shared has one of them
@@ -54,7 +52,7 @@ export class Lease<A> {
   /** The span in which it was borrowed. */
   span: Tracer.AnySpan | undefined = undefined
   since = 0
-  /** Its place among all that ever began. */
+  /** Its place among all of its pool that ever began. */
   order = 0
   /** Until then, the borrower that it was handed to. */
   handed: Borrower<A> | undefined = undefined
@@ -85,12 +83,12 @@ export class Lease<A> {
     return this.active && this.handed === undefined
   }
 
-  begin(holder: Holder, now: number): void {
+  begin(holder: Holder, now: number, order: number): void {
     this.active = true
     this.by = holder.id
     this.span = holder.cache.span
     this.since = now
-    this.order = ++orders
+    this.order = order
   }
 
   /** An item must not keep what belongs to its last borrower, nor take that one's fiber for the next one's. */
@@ -229,15 +227,15 @@ export interface Sleeper {
 
 export class Borrower<A> implements Waiters.Waiter {
   /** Its number among all that ever waited. */
-  readonly turn: number
-  readonly holder: Holder
+  turn = 0
+  holder!: Holder
   /** It shares with nobody. */
-  readonly alone: boolean
+  alone = false
   /** How many items its fiber asked for in one step. */
-  readonly group: number
-  readonly since: number
+  group = 1
+  private asked: Since = 0
   /** How long it waits, in milliseconds. */
-  private readonly patience: number
+  private patience = 0
   /** When its item is lost it waits for another. */
   waits = true
   ahead: Waiters.Waiter | undefined = undefined
@@ -257,13 +255,27 @@ export class Borrower<A> implements Waiters.Waiter {
   /** Once the borrower's fiber sleeps. */
   sleeper: Sleeper | undefined = undefined
 
-  constructor(turn: number, holder: Holder, alone: boolean, group: number, since: number, patience: number) {
+  /** One who is gone may come again. */
+  come(turn: number, holder: Holder, alone: boolean, group: number, asked: Since, patience: number): this {
     this.turn = turn
     this.holder = holder
     this.alone = alone
     this.group = group
-    this.since = since
+    this.asked = asked
     this.patience = patience
+    return this
+  }
+
+  /** It keeps nothing of what it was given. */
+  gone(): void {
+    this.holder = undefined as never
+    this.lease = this.refusal = undefined
+    this.asked = 0
+    this.begun = false
+  }
+
+  get since(): number {
+    return timeOf(this.asked)
   }
 
   get deadline(): number {

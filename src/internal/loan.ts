@@ -70,7 +70,7 @@ const scopedLater = <A, E, R>(
   site: Site | undefined,
   scope: Scope.Scope
 ): Effect.Effect<A, E | PoolError> => {
-  const loan = new Loan(
+  const loan = new Loan<A, E, R, A, never, never>().of(
     new Use<A, E, R, A, never, never>(
       lender,
       alone ? "alone" : "shared",
@@ -89,7 +89,7 @@ export const scopedIfAvailable = <A, E, R>(
 ): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    const loan = new Loan(
+    const loan = new Loan<A, never, R, Option.Option<A>, never, never>().of(
       new Use<A, never, R, Option.Option<A>, never, never>(
         lender as never,
         "available",
@@ -140,40 +140,56 @@ export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2
   }
 
   start(): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const loan = new Loan(this)
-    return Effect.onExitPrimitive(loan, (exit) => loan.end(exit))
+    const loan = (spare.pop() ?? new Loan()) as Loan<A, E, R, B, E2, R2>
+    return loan.of(this).whole
   }
 }
 
-/** One borrowing, from before it asks to after it is over. */
+// Loans that are over, of all pools, to be used again: to make one, with its end and what it does
+// while it waits, costs as much as a lease does besides. They keep nothing of whom they were for.
+const spare: Array<unknown> = []
+
+// As many as are resumed in one task, and 130 kB.
+const mostSpare = 256
+
+/** One borrowing, from before it asks to after it is over; then another's. */
 class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper
 {
-  private readonly asked: Use<A, E, R, B, E2, R2>
-  /** Where it has asked. */
+  private asked: Use<A, E, R, B, E2, R2> | undefined = undefined
+  /** Where that has asked. */
   private pool: Borrowing<A, E, R> | undefined = undefined
   /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
   private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
   private asks = true
+  /** With its end. */
+  readonly whole: Effect.Effect<B, E | E2 | PoolError, R2> = Effect.onExitPrimitive(
+    this,
+    (exit) => this.end(exit)
+  )
+  /** Made when it first waits. */
+  private sleep: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
+  /** So is this. One with a hook before its lease is never used again: that may still tell it how it ended. */
+  private own: Borrower<A> | undefined = undefined
 
-  constructor(asked: Use<A, E, R, B, E2, R2>) {
-    super()
+  of(asked: Use<A, E, R, B, E2, R2>): this {
     this.asked = asked
+    return this
   }
 
   /** Asks, or goes on when it was woken. */
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
     if (this.borrower !== undefined && !this.asks) return this.next(this.borrower)
     this.asks = false
-    const { kind, lender } = this.asked
+    const { kind, lender } = this.asked!
     const pool = this.pool = lender.current()
     if (pool === undefined) return lender.refusal!
     if (pool.onBorrow === undefined) {
       const lease = pool.lend(fiber, kind)
       if (lease !== undefined) return this.give(lease)
-      if (kind !== "available") return this.wait(this.borrower = pool.enqueue(fiber, kind))
+      if (kind !== "available") return this.wait(this.borrower = this.own = pool.enqueue(fiber, kind, this.own))
     } else {
       const borrower = this.borrower = pool.state.reserve(fiber, kind, 1)
       if (borrower !== undefined) return this.next(borrower)
@@ -183,18 +199,20 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   }
 
   private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    return Effect.callback((resume) => {
+    borrower.sleeper = this
+    return this.sleep ??= Effect.callback((resume) => {
       this.resume = resume
-      borrower.sleeper = this
       this.woken()
     })
   }
 
   woken(): void {
     const { borrower, pool, resume } = this
+    // It does not sleep yet, or no more: who was woken may have left before it was its turn.
+    if (resume === undefined) return
     const { lease, refusal } = borrower!
-    if (refusal !== undefined) resume!(pool!.outcome(refusal))
-    else if (lease !== undefined) resume!(this)
+    if (refusal !== undefined) resume(pool!.outcome(refusal))
+    else if (lease !== undefined) resume(this)
   }
 
   /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
@@ -213,18 +231,31 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
     this.lease = lease
-    lease.site = this.asked.site
+    const { body, f, site } = this.asked!
+    lease.site = site
     const pool = this.pool!
-    const { f } = this.asked
-    return f === undefined ? this.asked.body!(pool, lease) : pool.run(lease, f)
+    return f === undefined ? body!(pool, lease) : pool.run(lease, f)
   }
 
   /** Gives back what was lent, or gives up what was waited for. */
   end(exit: AnyExit): undefined {
     const { lease } = this
-    if (lease === undefined) return this.leave()
-    if (Exit.isFailure(exit) && lease.active) this.pool!.failed?.(lease.item.value, exit.cause)
-    lease.giveBack(exit)
+    if (lease === undefined) this.leave()
+    else {
+      if (Exit.isFailure(exit) && lease.active) this.pool!.failed?.(lease.item.value, exit.cause)
+      lease.giveBack(exit)
+    }
+    this.rest()
+  }
+
+  /** It may be another's now. */
+  private rest(): void {
+    this.asked = this.pool = this.lease = undefined
+    if (this.borrower !== undefined) {
+      this.own?.gone()
+      this.borrower = this.resume = undefined
+    }
+    if (spare.length < mostSpare) spare.push(this)
   }
 
   leave(): undefined {

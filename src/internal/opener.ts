@@ -9,8 +9,7 @@ import type { Replacing } from "./replacing.ts"
 import type { Sweeper } from "./sweeper.ts"
 
 export class Opener<A, R> {
-  /** A new way to acquire that waits for room. */
-  trial: Trial | undefined = undefined
+  private waiting: Trial | undefined = undefined
   private readonly state: Pooled<A>
   private readonly queue: Queue<A>
   private readonly sweeper: Sweeper<A, R>
@@ -32,6 +31,16 @@ export class Opener<A, R> {
     this.sweeper = sweeper
     this.replacing = replacing
     this.shell = shell
+  }
+
+  /** A new way to acquire that waits for room. */
+  get trial(): Trial | undefined {
+    return this.waiting
+  }
+
+  private set trial(trial: Trial | undefined) {
+    this.waiting = trial
+    this.state.ease()
   }
 
   get mayOpen(): boolean {
@@ -94,7 +103,7 @@ export class Opener<A, R> {
     const { state } = this
     state.openings.delete(opening)
     const now = this.shell.now()
-    state.totals.opened++
+    state.tally.opened++
     state.outage.succeeded()
     state.budget?.opened()
     state.waiters.settle(opening)
@@ -153,7 +162,7 @@ export class Opener<A, R> {
     state.openings.delete(opening)
     if (leftover) state.ending.leaveOver(opening)
     else state.budget?.give(opening.id)
-    state.totals.openFailures++
+    state.tally.openFailures++
     if (state.listening) state.tell({ _tag: "OpenFailed", item: opening.id, took: now - opening.since, cause }, now)
     this.replacing.notReplaced(opening)
     return now
@@ -193,7 +202,7 @@ export class Opener<A, R> {
    */
   holdAll(cause: Cause.Cause<unknown> | undefined): void {
     const { outage } = this.state
-    outage.held = true
+    outage.hold()
     outage.lastFailure = cause ?? endedAtOnce
     const failures = outage.holdRefill()
     if (failures > 0) this.shell.refill(failures)

@@ -26,6 +26,17 @@ export class Outage {
   held = false
   /** Refills that came to nothing, one after another. */
   private failures = 0
+  private readonly changed: () => void
+
+  /** `changed` hears that it has become doubtful, or may be so no more. */
+  constructor(changed: () => void) {
+    this.changed = changed
+  }
+
+  /** Whether opens are of any use: what is lent may prove it. */
+  get doubtful(): boolean {
+    return this.shortLives > 0 || this.held
+  }
 
   get mayOpen(): boolean {
     return !this.blocked && !this.held && !(this.probing && this.probe !== undefined)
@@ -70,7 +81,9 @@ export class Outage {
   /** An item has ended soon after it was opened, and nobody had it; how many have in a row. */
   wasted(item: number): number {
     this.lastShort = Math.max(this.lastShort, item)
-    return ++this.shortLives
+    this.shortLives++
+    this.changed()
+    return this.shortLives
   }
 
   /** An item has lasted or was of use. One that is older says nothing of those that are opened now. */
@@ -78,11 +91,18 @@ export class Outage {
     if (item <= this.lastShort) return
     this.shortLives = 0
     this.held = false
+    this.changed()
+  }
+
+  hold(): void {
+    this.held = true
+    this.changed()
   }
 
   /** The delay of a refill is over. */
   release(): void {
     this.held = this.refillBlocked = false
+    this.changed()
   }
 
   /** Blocks the refill; how many have come to nothing in a row, or 0 when it is blocked already. */

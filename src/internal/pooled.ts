@@ -12,7 +12,7 @@ import type { Borrower, Holder, Item, Lease, Opening, Refusal } from "./item.ts"
 import type { Outage } from "./outage.ts"
 import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
-import type { Rush } from "./rush.ts"
+import type { Rush, Since } from "./rush.ts"
 import type { Waiters } from "./waiters.ts"
 
 /** What can be set anew while the pool is in use. */
@@ -47,19 +47,23 @@ export interface Settings extends Size {
   readonly replaceTimeout: number
 }
 
-export interface Totals {
+/** What the parts of the pool count. */
+export interface Tally {
   opened: number
   openFailures: number
   closed: number
   abandoned: number
-  borrowed: number
-  returned: number
   takenBack: number
   leaked: number
   detached: number
   waited: number
   timeouts: number
   readonly recycled: Map<string, number>
+}
+
+export interface Totals extends Tally {
+  borrowed: number
+  returned: number
 }
 
 /** What cannot be done at once: a rule's verdict, a hook, a reset. Opaque here. */
@@ -141,7 +145,7 @@ export interface Pooled<A> {
   readonly settings: Settings
   /** Where the pool shares permits with others. */
   readonly budget: Budget<A> | undefined
-  readonly totals: Totals
+  readonly tally: Tally
   readonly idle: Idle<Item<A>>
   readonly items: Registry<A>
   readonly openings: Set<Opening>
@@ -152,8 +156,13 @@ export interface Pooled<A> {
   /** The newest item or opening. */
   readonly newest: number
   lent: number
-  leases: number
-  /** Those that were handed to who has not come for them yet. */
+  /** Leases that run, or are to be taken up. */
+  readonly leases: number
+  /** Those that are over. */
+  ended: number
+  /** Those of them that nobody has taken up. */
+  forsaken: number
+  /** Leases that were handed to who has not come for them yet. */
   unseen: number
   readonly rush: Rush
   /** When a lease last ended. */
@@ -170,9 +179,13 @@ export interface Pooled<A> {
   readonly listening: boolean
   /** No open starts but for a waiter. */
   lazy: boolean
+  /** Something has changed that tells whether a lease can go on the short way. */
+  ease(): void
   counts(): Counts
   /** The time at which a lease is asked for, or ends. */
   moment(): number
+  /** The time at which somebody comes who has to wait. */
+  asked(): Since
   tell(told: Told, at: number): void
   readonly ending: Ends<A>
   /** An item that was just opened. */

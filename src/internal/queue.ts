@@ -13,6 +13,7 @@ import {
   type Refusal
 } from "./item.ts"
 import type { Pooled } from "./pooled.ts"
+import type { Since } from "./rush.ts"
 import { Waiters } from "./waiters.ts"
 
 type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure" | "capacity"> & {
@@ -52,35 +53,36 @@ export class Queue<A> {
   }
 
   /** A borrower in its order of arrival. */
-  arrival(holder: Holder, alone: boolean, group: number, now: number): Borrower<A> {
+  arrival(holder: Holder, alone: boolean, group: number, since: Since, again?: Borrower<A>): Borrower<A> {
     const { borrowTimeout, concurrency } = this.state.settings
     this.turns++
-    return new Borrower<A>(nextTurn(), holder, alone && concurrency > 1, group, now, borrowTimeout)
+    return (again ?? new Borrower<A>()).come(nextTurn(), holder, alone && concurrency > 1, group, since, borrowTimeout)
   }
 
   /** The borrower may be settled already when this returns. */
-  enter(holder: Holder, alone: boolean, group: number): Borrower<A> {
+  enter(holder: Holder, alone: boolean, group: number, again?: Borrower<A>): Borrower<A> {
     const { shell, state, waiters } = this
-    const now = state.moment()
     const { borrowTimeout, max, maxWaiters } = state.settings
-    const borrower = this.arrival(holder, alone, group, now)
-    if ((state.halted || group > max) && this.turnedAway(borrower, now)) return borrower
+    const borrower = this.arrival(holder, alone, group, state.asked(), again)
+    if ((state.halted || group > max) && this.turnedAway(borrower, borrower.since)) return borrower
     state.lazy = false
     const bounded = maxWaiters < Infinity
     const before = bounded ? this.unserved : 0
     waiters.push(borrower)
     // What is not there for one who came before is not there for it.
-    if (!this.alike || waiters.bare === borrower || waiters.bare === undefined) state.pump(now)
+    if (!this.alike || waiters.bare === borrower || waiters.bare === undefined) state.pump(borrower.since)
     // An item behind the one that needed a check may need none, and a group comes here first.
     if (!borrower.queued) return borrower
-    state.totals.waited++
+    state.tally.waited++
     // Not when there is room for it in what is under way.
     if (bounded && this.unserved > Math.max(before, maxWaiters)) {
       waiters.leave(borrower)
+      const now = borrower.since
       const reason = new TooManyWaiters({ maxWaiters, counts: state.counts() })
       this.refuse(borrower, { _tag: "Pool", reason }, now)
       this.left(now)
     } else if (borrowTimeout === 0) {
+      const now = borrower.since
       this.timeOut(borrower, now, this.facts(now))
       this.left(now)
     } else if (borrowTimeout < Infinity && waiters.head === borrower) {
@@ -181,7 +183,7 @@ export class Queue<A> {
   private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {
     const { supply } = borrower
     const { capacity } = facts
-    this.state.totals.timeouts++
+    this.state.tally.timeouts++
     this.waiters.leave(borrower)
     const reason = new BorrowTimeout({
       waited: now - borrower.since,

@@ -48,7 +48,9 @@ export class Replacing<A> {
       if (!opens.mayRefill) return
       this.bare.delete(item)
       // One that is to go in any case is replaced when somebody needs it.
-      if (item.doom === undefined) this.opening.set(opens.start(now), item)
+      if (item.doom !== undefined) continue
+      this.opening.set(opens.start(now), item)
+      this.state.ease()
     }
   }
 

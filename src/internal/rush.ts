@@ -2,7 +2,8 @@
 // each would cost as much as all else. If enough of them fall in one turn of the event
 // loop, it is read once for so many, and again in each turn. What comes back meanwhile
 // counts as idle from the end of the turn, or until it is lent again: a little too late,
-// never too early, so that no rule speaks of it before its time.
+// never too early, so that no rule speaks of it before its time. So it is with who comes
+// and has to wait: nobody's time is cut short.
 
 /** What came back. */
 export interface Dated {
@@ -14,10 +15,29 @@ export interface Dated {
   readonly home: { usedAt: number }
 }
 
-interface Caller {
-  readonly now: () => number
-  readonly later: (task: () => void) => void
+/** When somebody came, to be told by the next reading of the clock: a little too late, never too early. */
+class Moment {
+  private at: number | undefined = undefined
+  private readonly now: () => number
+
+  constructor(now: () => number) {
+    this.now = now
+  }
+
+  /** Asked sooner, it reads the clock itself. */
+  get time(): number {
+    return this.at ??= this.now()
+  }
+
+  passed(now: number): void {
+    this.at ??= now
+  }
 }
+
+/** A time, or what will tell it. */
+export type Since = number | Moment
+
+export const timeOf = (since: Since): number => typeof since === "number" ? since : since.time
 
 /** Of all pools that share a clock. */
 export class Rush {
@@ -36,12 +56,17 @@ export class Rush {
   private poor = 0
   /** So many readings more before it is tried again. */
   private rest = 0
+  /** Of those who came since the clock was read last, if it is not told yet. */
+  private moment: Moment | undefined = undefined
   /** What came back in this turn; some of it may be lent again. */
   private readonly items: Array<Dated> = []
-  private readonly caller: Caller
+  private readonly read: () => number
+  private readonly later: (task: () => void) => void
 
-  constructor(caller: Caller) {
-    this.caller = caller
+  /** `read` reads the clock, `later` runs a task in its own turn. */
+  constructor(read: () => number, later: (task: () => void) => void) {
+    this.read = read
+    this.later = later
   }
 
   /** Surely before that time, unless this turn takes longer than anybody should wait for. */
@@ -57,9 +82,18 @@ export class Rush {
     return this.last
   }
 
+  /** When somebody comes who has to wait. */
+  since(): Since {
+    if (this.left === 0) return this.now()
+    this.left--
+    this.spared++
+    return this.moment ??= new Moment(this.tell)
+  }
+
   /** The time. */
   now(): number {
-    const now = this.caller.now()
+    const now = this.read()
+    this.pass(now)
     this.on = now - this.last < rapidly * (1 + this.most - this.left) && this.rested
     this.last = now
     this.left = this.most = this.on ? together : 0
@@ -89,9 +123,21 @@ export class Rush {
     item.idleSince = item.home.usedAt = now
   }
 
+  private readonly tell = (): number => {
+    const now = this.read()
+    this.pass(now)
+    return now
+  }
+
+  /** Who comes from now on has come later. */
+  private pass(now: number): void {
+    this.moment?.passed(now)
+    this.moment = undefined
+  }
+
   dateAll(): void {
-    if (this.items.length === 0) return
-    const now = this.caller.now()
+    if (this.items.length === 0 && this.moment === undefined) return
+    const now = this.tell()
     for (const item of this.items.splice(0)) {
       item.toBeDated = false
       this.date(item, now)
@@ -100,7 +146,7 @@ export class Rush {
 
   private hearEnd(): void {
     if (this.ending) return
-    this.caller.later(this.turnEnds)
+    this.later(this.turnEnds)
     this.ending = true
   }
 

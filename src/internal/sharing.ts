@@ -71,11 +71,11 @@ export class Sharing<A> {
   }
 
   /** One more borrower has the item; the first makes it a shared one. */
-  join(item: Item<A>, holder: Holder, now: number): Lease<A> {
+  join(item: Item<A>, holder: Holder, now: number, order: number): Lease<A> {
     const share = item.sharing ??= new Share(item)
     const lease = share.take()
     this.leases++
-    lease.begin(holder, now)
+    lease.begin(holder, now, order)
     if (share.size === 1) share.movedAt = now
     if (this.packs) this.last = share
     this.place(share)

@@ -28,10 +28,10 @@
 //
 // What a lease costs (bytes are counted by test/allocation.test.ts; under it stands what
 // effect needs for an effect with an end, or for one in a scope of its own):
-// - `use` of an idle item allocates the effect itself and a Loan, and sets up the end with a
-//   closure: 113 bytes beyond the floor of 356. `get` allocates its entry in the scope; the
-//   finalizer and what it succeeds with are made when an item is lent by `get` for the first
-//   time. In here nothing is allocated: an item has had its lease since it was opened.
+// - `use` of an idle item allocates the effect itself; its Loan, with its end, was another's
+//   before (loan.ts): 209 bytes, where the floor takes 356. `get` allocates its entry in the
+//   scope; the finalizer and what it succeeds with are made when an item is lent by `get` for
+//   the first time. In here nothing is allocated: an item has had its lease since it was opened.
 // - The calls are `lend`, which takes the next item off the idle list, and `giveBack`, which
 //   asks in one row of compares (`calm`, `stays`, `keeps`) whether anything is to be done, and
 //   puts it back. Rules are one compiled function, and are not even called while their limits
@@ -40,12 +40,14 @@
 // - Where a lease comes after work on something else, as it does on a socket, half of what it
 //   costs is what the processor has no more in its caches. So the fields that a lease touches
 //   stand first in their classes, beside each other.
-// - One who waits costs a Borrower besides, a place among those who are woken together, and
-//   effect's callback: some 450 bytes beyond two yields. `enter` puts it in the queue; `pass`
-//   hands it the next item that comes back. One task resumes up to 256 of them.
+// - One who waits has a Borrower besides, which was another's too, a place among those who are
+//   woken together, and what effect needs to resume it: a hundred bytes less than a bare yield.
+//   `enter` puts it in the queue; `pass` hands it the next item that comes back. One task
+//   resumes up to 256 of them.
 // - The clock is read when a lease begins and when it ends, in a rush once for 32 of
-//   these moments (rush.ts), but not when an item comes back that is checked or reset. No
-//   fiber and no timer: who waits first sets one alarm for all.
+//   these moments, and for those who have to wait at the end of the turn (rush.ts), but not when
+//   an item comes back that is checked or reset. No fiber and no timer: who waits first sets one
+//   alarm for all.
 // - Events cost one branch while nobody listens; whoever does, or a hook, a limit of the
 //   lease or a budget that is short, takes the long way: `pick`, `takeBack`.
 import type * as Cause from "effect/Cause"
@@ -73,12 +75,12 @@ import { Queue } from "./queue.ts"
 import { Registry } from "./registry.ts"
 import { Replacing } from "./replacing.ts"
 import type { Rules, Verdict } from "./rules.ts"
-import type { Rush } from "./rush.ts"
+import type { Rush, Since } from "./rush.ts"
 import { Serving } from "./serving.ts"
 import type { Share } from "./share.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
-import { newTotals } from "./totals.ts"
+import { newTally } from "./totals.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -96,25 +98,28 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private readonly rushes: boolean
   /** Nothing is done when a lease ends but to reset the item, if that has to be, and to keep it. */
   private readonly plain: boolean
+  /** A rule is to be asked before each lease. */
+  private readonly asks: boolean
   private isHalted = false
   private isListening = false
   /** The next borrower is to have `min` opened. */
   lazy = false
   lent = 0
-  /** Leases that run, or are to be taken up. */
-  leases = 0
+  /** Leases that ever began. */
+  private begun = 0
+  ended = 0
   readonly idle: Idle<Item<A>>
   readonly waiters: Queue<A>["waiters"]
   readonly settings: Settings
   private readonly rules: Rules<A, R>
   readonly budget: Budget<A> | undefined
   readonly rush: Rush
-  readonly totals: Totals = newTotals()
+  readonly tally = newTally()
   usedAt = -Infinity
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
   readonly opener: Opener<A, R>
-  readonly outage = new Outage()
+  readonly outage = new Outage(() => this.ease())
   readonly serving: Serving<A, R>
   readonly sharing: Sharing<A>
   readonly sweeper: Sweeper<A, R>
@@ -124,8 +129,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   readonly openings = new Set<Opening>()
   readonly ending: Ending<A, R>
   readonly control: Control<A, R>
-  /** Those that were handed to who has not come for them yet, and may not. */
+  /** Leases that were handed to who has not come for them yet, and may not. */
   unseen = 0
+  forsaken = 0
   checking = 0
   closed = false
   /** Somebody waits until there are `min` items, since this turn. */
@@ -152,6 +158,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.plain = clock === undefined && !settings.tends && settings.targetUtilization === 1 &&
       settings.checkAfter > 0 &&
       !rules.hastens
+    this.asks = rules.lends
     this.bare = this.plain && !this.shares && !settings.resets && settings.checkAfter === Infinity
     this.rushes = this.bare || this.shares
     this.rush = shell.rush
@@ -188,9 +195,15 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.ease()
   }
 
-  /** The settings have changed, or something else that `calm` is made of. */
   ease(): void {
-    this.calm = this.plain && !this.isHalted && !this.isListening && this.settings.minIdle === 0
+    this.calm = this.plain && !this.isHalted && !this.isListening && this.atEase
+  }
+
+  /** No item is too many, none is missing but what others wait for, and opens are of use as far as is known. */
+  private get atEase(): boolean {
+    const { idle, lent, opener, outage, replacing, settings } = this
+    return idle.size + lent <= settings.max && settings.minIdle === 0 && opener.trial === undefined &&
+      replacing.underWay === 0 && !outage.doubtful
   }
 
   get live(): number {
@@ -208,6 +221,16 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       min: this.settings.min,
       max: this.settings.max
     }
+  }
+
+  /** Leases that run, or are to be taken up. */
+  get leases(): number {
+    return this.begun - this.ended
+  }
+
+  get totals(): Totals {
+    const { begun, ended, forsaken, tally, unseen } = this
+    return { ...tally, borrowed: begun - forsaken - unseen, returned: ended - forsaken - tally.takenBack }
   }
 
   get closing(): number {
@@ -235,12 +258,18 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return this.calm && this.rushes ? this.rush.now() : this.shell.now()
   }
 
+  asked(): Since {
+    return this.calm && this.rushes ? this.rush.since() : this.shell.now()
+  }
+
   // ---- borrowing
 
   /** The hot path: an idle item now, or one with room, or undefined when the borrower has to queue. */
   lend(holder: Holder, alone: boolean): Lease<A> | undefined {
+    // Behind those who came before.
+    if (this.waiters.head !== undefined) return undefined
     const item = this.idle.next
-    if (this.shares && !alone && (item === undefined || this.packs) && this.lent <= this.settings.max) {
+    if (this.shares && !alone && (item === undefined || this.packs)) {
       const { room } = this.sharing
       if (
         room !== undefined && this.goesAgain(room) &&
@@ -253,22 +282,18 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** What is shared, or has just come back in a rush, may be lent with nothing to be asked or opened. */
   private goesAgain(item: Item<A>): boolean {
-    return this.calm && this.waiters.size === 0 && !this.rules.lends && this.rush.before(item.dueAt)
+    return this.calm && !this.asks && this.rush.before(item.dueAt)
   }
 
   private lendAgain(item: Item<A>, holder: Holder): Lease<A> {
     // How long it was idle nobody has known, and nobody will ask.
     item.undated = false
     this.idle.remove(item)
-    const lease = this.lendTo(item, holder, false, this.rush.last)
-    this.grant(lease, 0)
-    return lease
+    return this.lendTo(item, holder, false, this.rush.last)
   }
 
   private joinAgain(item: Item<A>, holder: Holder): Lease<A> {
-    const lease = this.joinTo(item, holder, this.rush.last)
-    this.grant(lease, 0)
-    return lease
+    return this.joinTo(item, holder, this.rush.last)
   }
 
   /** An item that needs no check, at once or not at all. */
@@ -345,7 +370,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** The borrower has it from now on. */
   private grant(lease: Lease<A>, waited: number): void {
-    this.totals.borrowed++
     this.clock?.started(lease)
     if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited }, lease.since)
   }
@@ -386,7 +410,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const now = this.shell.now()
     if (this.listening) this.queue.tell(why, borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
-    this.leases--
+    this.ended++
+    this.forsaken++
     this.unseen--
     lease.over()
     const { item } = lease
@@ -415,14 +440,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.lent++
     this.budget?.busy(item)
     if (this.shares && !alone) return this.joinTo(item, holder, now)
-    this.leases++
-    item.lease.begin(holder, now)
+    item.lease.begin(holder, now, ++this.begun)
     return item.lease
   }
 
   joinTo(item: Item<A>, holder: Holder, now: number): Lease<A> {
-    this.leases++
-    return this.sharing.join(item, holder, now)
+    return this.sharing.join(item, holder, now, ++this.begun)
   }
 
   // ---- the road back
@@ -450,13 +473,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       const { head } = this.waiters
       if (
         this.bare &&
-        (head === undefined ? this.rush.on && this.keeps(item) : this.passes && this.rush.before(item.dueAt))
+        (head === undefined ? this.rush.on && this.keeps(item) : !this.asks && this.rush.before(item.dueAt))
       ) {
         this.end(lease, Exit.void)
-        if (head === undefined) this.keep(item)
-        else this.pass(lease, head, this.rush.last)
-        // It came back later than that, and its borrower may still leave without it.
-        return this.rush.on ? this.rush.add(item) : undefined
+        if (head !== undefined) return this.pass(lease, head, this.rush.last)
+        this.keep(item)
+        return this.rush.add(item)
       }
     }
     this.takeBack(lease, exit, free)
@@ -514,12 +536,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   private end(lease: Lease<A>, exit: AnyExit): void {
     const { item } = lease
-    this.leases--
+    this.ended++
     lease.over()
     item.uses++
     item.exit = exit
-    this.outage.proved(item.id)
-    this.totals.returned++
+    if (!this.calm) this.outage.proved(item.id)
   }
 
   /** The lease ended well, and but for its time no rule speaks of the item. */
@@ -529,15 +550,14 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** What comes back may stay. */
   private get stays(): boolean {
-    return this.idle.size + this.lent <= this.settings.max && !this.opener.sacrifices &&
-      (this.budget === undefined || this.budget.atEase)
+    return this.budget === undefined || this.budget.atEase
   }
 
   /** Nobody waits: it is to be idle, and nothing else is to be done. */
   private keeps(item: Item<A>): boolean {
     const { idle, settings } = this
     return (item.slot >= 0 || (!this.rules.timed && item.dueAt === Infinity)) && idle.size < settings.maxIdle &&
-      idle.size + this.lent - this.replacing.underWay >= settings.min
+      idle.size + this.lent >= settings.min
   }
 
   /** What `settle` comes to then, less the time. */
@@ -549,16 +569,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** It goes to the first who waits: for all others there is as much as before. */
-  private get passes(): boolean {
-    return !this.rules.lends && !this.outage.held
-  }
-
-  /** What `giveBack` comes to then. */
   private pass(lease: Lease<A>, borrower: Borrower<A>, now: number): void {
-    lease.item.idleSince = this.usedAt = now
+    const { item } = lease
+    item.idleSince = this.usedAt = now
+    // In a rush it came back later than that, and its borrower may still leave without it.
+    item.undated = this.rush.on
     this.waiters.leave(borrower)
-    this.leases++
-    lease.begin(borrower.holder, now)
+    lease.begin(borrower.holder, now, ++this.begun)
     this.hand(lease, borrower)
   }
 
@@ -678,7 +695,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     lease.handed = undefined
     this.unseen--
     // From when it was handed to it, unless somebody wants to know more exactly, or there was more to wait for.
-    if (!this.plain || this.listening || borrower.touched || borrower.group > 1) lease.since = this.shell.now()
+    if (this.calm && !borrower.touched && borrower.group === 1) return lease
+    lease.since = this.shell.now()
     this.grant(lease, lease.since - borrower.since)
     return lease
   }
@@ -768,6 +786,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   pump(now: number): void {
     this.serving.pump(now)
+    if (!this.calm) this.ease()
     this.rest()
   }
 

@@ -1,13 +1,11 @@
 // What a pool has done since it was made.
-import type { Totals } from "./pooled.ts"
+import type { Tally, Totals } from "./pooled.ts"
 
-export const newTotals = (): Totals => ({
+export const newTally = (): Tally => ({
   opened: 0,
   openFailures: 0,
   closed: 0,
   abandoned: 0,
-  borrowed: 0,
-  returned: 0,
   takenBack: 0,
   leaked: 0,
   detached: 0,
@@ -15,6 +13,8 @@ export const newTotals = (): Totals => ({
   timeouts: 0,
   recycled: new Map<string, number>()
 })
+
+export const newTotals = (): Totals => ({ ...newTally(), borrowed: 0, returned: 0 })
 
 /** What others have done is added. */
 export const addTotals = (sum: Totals, { recycled, ...counts }: Totals): void => {

@@ -1,9 +1,12 @@
 /**
- * The least that lends safely, on effect's public API: what ends a lease is set up before an
- * item is asked for, a waiter leaves the queue in one step from anywhere, all that were woken
- * are resumed by one task, age, uses and exit are looked at, and the clock is read once for 32
- * moments of a turn, but for who waits, whose time must not be cut short. It never opens,
- * closes, checks, refuses or times out anything: a floor for whatever does.
+ * The least that lends safely as the rows of the table say, with a borrow timeout, five rules and
+ * statistics, on effect's public API: what ends a lease is set up before an item is asked for, a
+ * waiter leaves the queue in one step from anywhere, all that were woken are resumed by one task,
+ * the clock is read once for 32 moments of a turn, and for those who wait by its end; age, idle
+ * time, uses and exit are looked at, borrowers are counted, and it is known since when who has an
+ * item. A borrowing that is over is used again. It never opens, closes, checks, refuses or times
+ * out anything, is never suspended, and has one scheduler, no events, hooks, keys or budgets: a
+ * floor for whatever has.
  */
 import { Clock, Effect, type Exit, type Fiber, type Scheduler } from "effect"
 import { monotonicMillis } from "../../src/internal/monotonic.ts"
@@ -15,36 +18,56 @@ type Work = (item: {}) => Effect.Effect<unknown>
 
 interface Item {
   readonly value: {}
-  uses: number
   readonly due: number
+  uses: number
+  idleSince: number
+  active: boolean
+  by: number
+  since: number
 }
+
+/** Told by the end of the turn. */
+interface Moment {
+  at: number
+}
+
+const longest = 600_000
 
 export class Sketch {
   readonly idle: Array<Item>
-  first: Loan | undefined = undefined
-  last: Loan | undefined = undefined
-  borrowed = 0
+  private first: Loan | undefined = undefined
+  private last: Loan | undefined = undefined
+  private waiting = 0
+  private waited = 0
+  private begun = 0
+  private ended = 0
   private readonly clock: Clock.Clock
   private dispatcher: Scheduler.SchedulerDispatcher | undefined = undefined
   private woken: Array<Loan> = []
   private at = 0
   private left = 0
+  private moment: Moment | undefined = undefined
   private ending = false
 
   constructor(size: number, clock: Clock.Clock) {
     this.clock = clock
-    this.idle = Array.from({ length: size }, () => ({ value: {}, uses: 0, due: Infinity }))
+    this.idle = Array.from(
+      { length: size },
+      () => ({ value: {}, due: Infinity, uses: 0, idleSince: Infinity, active: false, by: 0, since: 0 })
+    )
   }
 
   use(work: Work): Effect.Effect<unknown> {
     return new Use(this, work)
   }
 
-  time(fiber: AnyFiber): number {
-    return this.left-- > 0 ? this.at : this.now(fiber)
+  get stats() {
+    const { begun, ended, idle, waited, waiting } = this
+    return { idle: idle.length, pending: waiting, borrowed: begun, returned: ended, waited }
   }
 
-  now(fiber: AnyFiber): number {
+  private time(fiber: AnyFiber): number {
+    if (this.left-- > 0) return this.at
     this.left = 32
     this.at = monotonicMillis(this.clock)
     this.dispatcher ??= fiber.cache.scheduler.makeDispatcher()
@@ -58,35 +81,57 @@ export class Sketch {
   private readonly turnEnds = (): void => {
     this.ending = false
     this.left = 0
+    if (this.moment === undefined) return
+    this.moment.at = monotonicMillis(this.clock)
+    this.moment = undefined
   }
 
   private readonly wake = (): void => {
     const { woken } = this
     this.woken = []
-    for (const loan of woken) loan.resume!(loan)
+    for (const loan of woken) loan.resume?.(loan)
   }
 
   take(fiber: AnyFiber): Item | undefined {
     if (this.first !== undefined) return undefined
     const item = this.idle.pop()
-    if (item !== undefined && this.time(fiber) > item.due) throw new Error("never")
+    if (item === undefined) return undefined
+    const now = this.time(fiber)
+    if (now > item.due || now - item.idleSince > longest) throw new Error("never")
+    this.begin(item, fiber, now)
     return item
   }
 
+  private begin(item: Item, fiber: AnyFiber, now: number): void {
+    this.begun++
+    item.active = true
+    item.by = fiber.id
+    item.since = now
+  }
+
   giveBack(item: Item, exit: AnyExit, fiber: AnyFiber): void {
+    const now = this.time(fiber)
+    if (!item.active || exit._tag === "Failure" || item.uses >= 1e9 || now > item.due) throw new Error("never")
+    this.ended++
     item.uses++
-    if (exit._tag === "Failure" || item.uses >= 1e9 || this.time(fiber) > item.due) throw new Error("never")
+    item.active = false
+    item.idleSince = now
     const { first } = this
     if (first === undefined) {
       this.idle.push(item)
       return
     }
     this.leave(first)
+    this.begin(item, first.fiber!, now)
     first.item = item
     if (this.woken.push(first) === 1) this.dispatcher!.scheduleTask(this.wake, 0)
   }
 
-  enter(loan: Loan): void {
+  enter(loan: Loan, fiber: AnyFiber): void {
+    this.time(fiber)
+    loan.asked = this.moment ??= { at: Infinity }
+    this.waiting++
+    this.waited++
     loan.queued = true
     loan.ahead = this.last
     if (this.last === undefined) this.first = loan
@@ -94,11 +139,15 @@ export class Sketch {
     this.last = loan
   }
 
-  leave({ ahead, behind }: Loan): void {
+  leave(loan: Loan): void {
+    const { ahead, behind } = loan
     if (ahead === undefined) this.first = behind
     else ahead.behind = behind
     if (behind === undefined) this.last = ahead
     else behind.ahead = ahead
+    loan.ahead = loan.behind = undefined
+    loan.queued = false
+    this.waiting--
   }
 }
 
@@ -113,10 +162,11 @@ class Use extends Operation<unknown, never, never> implements Evaluated<unknown,
   }
 
   start(fiber: AnyFiber): Effect.Effect<unknown> {
-    const loan = new Loan(this.pool, this.work, fiber)
-    return Effect.onExitPrimitive(loan, (exit) => loan.end(exit))
+    return (spare.pop() ?? new Loan()).of(this.pool, this.work, fiber)
   }
 }
+
+const spare: Array<Loan> = []
 
 class Loan extends Operation<unknown, never, never> implements Evaluated<unknown, never, never> {
   item: Item | undefined = undefined
@@ -124,38 +174,43 @@ class Loan extends Operation<unknown, never, never> implements Evaluated<unknown
   behind: Loan | undefined = undefined
   queued = false
   resume: ((effect: Effect.Effect<unknown>) => void) | undefined = undefined
-  /** When its time is over. */
-  deadline = Infinity
-  private readonly pool: Sketch
-  private readonly work: Work
-  private readonly fiber: AnyFiber
+  /** From when its time runs. */
+  asked: Moment | undefined = undefined
+  fiber: AnyFiber | undefined = undefined
+  private pool: Sketch | undefined = undefined
+  private work: Work | undefined = undefined
+  private readonly whole = Effect.onExitPrimitive(this, (exit) => this.end(exit))
+  private readonly sleep = Effect.callback<unknown>((resume) => {
+    this.resume = resume
+  })
 
-  constructor(pool: Sketch, work: Work, fiber: AnyFiber) {
-    super()
+  of(pool: Sketch, work: Work, fiber: AnyFiber): Effect.Effect<unknown> {
     this.pool = pool
     this.work = work
     this.fiber = fiber
+    return this.whole
   }
 
-  start(): Effect.Effect<unknown> {
-    const { fiber, pool } = this
-    this.item ??= pool.take(fiber)
-    if (this.item !== undefined) {
-      this.queued = false
-      pool.borrowed++
-      return this.work(this.item.value)
-    }
-    this.deadline = pool.now(fiber) + 30_000
-    pool.enter(this)
-    return Effect.callback((resume) => {
-      this.resume = resume
-    })
+  start(fiber: AnyFiber): Effect.Effect<unknown> {
+    const pool = this.pool!
+    const item = this.item ??= pool.take(fiber)
+    if (item !== undefined) return this.work!(item.value)
+    pool.enter(this, fiber)
+    return this.sleep
   }
 
-  end(exit: AnyExit): undefined {
+  private end(exit: AnyExit): undefined {
     const { fiber, item, pool, queued } = this
-    if (item !== undefined) pool.giveBack(item, exit, fiber)
-    else if (queued) pool.leave(this)
+    if (item !== undefined) pool!.giveBack(item, exit, fiber!)
+    else if (queued) pool!.leave(this)
+    this.item =
+      this.resume =
+      this.asked =
+      this.fiber =
+      this.pool =
+      this.work =
+        undefined
+    if (spare.length < 256) spare.push(this)
   }
 }
 

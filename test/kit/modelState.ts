@@ -9,6 +9,15 @@ export const checkStep = (inside: Inside, view: View, plan: Plan, world: World):
   checkItems(inside, view, world)
   checkTurn(inside, view, plan, world)
   checkQueue(inside, view, plan, world)
+  checkCalm(inside, false, world)
+}
+
+/** The short way is closed as soon as something stands in it, and open again at rest. */
+const checkCalm = ({ state }: Inside, rest: boolean, world: World): void => {
+  const { calm } = state
+  state.ease()
+  if (calm && !state.calm) world.fail("calm", "a lease may go on the short way, and must not")
+  if (rest && !calm && state.calm) world.fail("calm", "a lease might go on the short way, and may not")
 }
 
 const statuses = { idle: 0, lent: 0, checking: 0, swept: 0, resetting: 0, fresh: 0, closing: 0 }
@@ -100,6 +109,7 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
     world.fail("liveness", "the refill waits and nothing will end it")
   }
   checkOpens(inside, plan, world)
+  checkCalm(inside, true, world)
   const first = Math.min(...waitersOf(inside).map(({ deadline }) => deadline))
   if (first <= now) world.fail("borrowTimeout", `a waiter whose time ended at ${first} waits at ${now}`)
   if (first < Infinity && !armed(inside.deadlineAlarm, first)) {

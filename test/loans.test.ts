@@ -1,0 +1,131 @@
+/** A borrowing that is over is used again for the next: of the one before, nothing may be left. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Scope } from "effect"
+import { QueuePool } from "effect-queuepool"
+import * as v8 from "node:v8"
+import * as vm from "node:vm"
+import { elapse } from "./kit/books.ts"
+import { atOnce, settle, Source } from "./kit/items.ts"
+
+v8.setFlagsFromString("--expose-gc")
+const gc = vm.runInNewContext("gc") as () => void
+
+/** A pool of one item that somebody has. */
+const lent = Effect.gen(function*() {
+  const source = new Source()
+  const pool = yield* QueuePool.make({ acquire: source.acquire, max: 1, borrowTimeout: "1 second" })
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+  yield* Scope.provide(pool.get, scope)
+  return { pool, source, giveBack: Scope.close(scope, Exit.void) }
+})
+
+describe("a borrowing that is used again", () => {
+  it.effect("is not woken for the one before, who was woken and left before its turn", () =>
+    Effect.gen(function*() {
+      const { giveBack, pool } = yield* lent
+      const left = yield* atOnce(pool.use(() => Effect.die("left")))
+      let served = 0
+      const next = Scope.makeUnsafe()
+      // In one step: it is handed the item and leaves, another takes it, and a third waits.
+      const waits = yield* Effect.flatMap(giveBack, () => {
+        left.interruptUnsafe()
+        return Effect.andThen(
+          Scope.provide(pool.get, next),
+          atOnce(pool.use(({ id }) => Effect.sync(() => served += id)))
+        )
+      })
+      yield* settle
+      assert.deepStrictEqual([served, (yield* pool.stats).pending, waits.pollUnsafe()], [0, 1, undefined])
+      yield* Scope.close(next, Exit.void)
+      assert.deepStrictEqual([yield* Fiber.join(waits), served, (yield* pool.stats).idle], [1, 1, 1])
+    }))
+
+  it.effect("waits for all of its own time, and is refused once", () =>
+    Effect.gen(function*() {
+      const { giveBack, pool } = yield* lent
+      const refused: Array<unknown> = []
+      const borrow = Effect.catchTag(pool.use(() => Effect.void), "PoolError", ({ reason }) =>
+        Effect.sync(() =>
+          void refused.push(reason._tag)
+        ))
+      for (const seen of [1, 2, 3]) {
+        const waits = yield* atOnce(borrow)
+        yield* elapse(999)
+        assert.strictEqual(refused.length, seen - 1)
+        yield* elapse(1)
+        yield* Fiber.join(waits)
+        assert.strictEqual(refused.length, seen)
+      }
+      assert.deepStrictEqual(refused, ["BorrowTimeout", "BorrowTimeout", "BorrowTimeout"])
+      const served = yield* atOnce(borrow)
+      yield* giveBack
+      yield* Fiber.join(served)
+      assert.strictEqual(refused.length, 3)
+    }))
+
+  it.effect("is still its own while it is given back, and another begins", () =>
+    Effect.gen(function*() {
+      const seen: Array<number> = []
+      let inside = false
+      const pool: QueuePool.QueuePool<string> = yield* QueuePool.make({
+        acquire: Effect.succeed("item"),
+        min: 4,
+        max: 4,
+        recycle: ({ uses }) => {
+          if (uses === 0 || inside) return false
+          inside = true
+          // @effect-diagnostics-next-line runEffectInsideEffect:off
+          Effect.runSync(Effect.orDie(pool.use(() => Effect.sync(() => void seen.push(uses)))))
+          inside = false
+          return false
+        }
+      })
+      yield* Effect.all(Array.from({ length: 3 }, () => pool.use(() => Effect.yieldNow)), { concurrency: "unbounded" })
+      const { borrowed, idle, leases, returned } = yield* pool.stats
+      assert.deepStrictEqual([leases, idle, seen.length >= 3, borrowed - returned], [0, 4, true, 0])
+      assert.strictEqual(returned, seen.length + 3)
+    }))
+
+  it.effect("is one for each run of the same effect", () =>
+    Effect.gen(function*() {
+      const pool = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 3 })
+      const ids = new Set<number>()
+      const use = pool.use(() => Effect.withFiber(({ id }) => Effect.as(Effect.yieldNow, ids.add(id))))
+      yield* Effect.all(Array.from({ length: 10 }, () => use), { concurrency: "unbounded" })
+      yield* use
+      const { borrowed, returned } = yield* pool.stats
+      assert.deepStrictEqual([ids.size, borrowed, returned], [11, 11, 11])
+    }))
+
+  it.effect("keeps nothing of whom it was for, nor of the pool", () =>
+    Effect.gen(function*() {
+      const refs: Array<WeakRef<object>> = []
+      const seen = <A extends object>(value: A): A => {
+        refs.push(new WeakRef(value))
+        return value
+      }
+      // One at once, one that waits, one that is refused, one that fails.
+      yield* Effect.scoped(Effect.gen(function*() {
+        const acquire = Effect.sync(() => seen({ item: true }))
+        const pool = seen(yield* QueuePool.make({ acquire, max: 1, borrowTimeout: "1 second" }))
+        const use = <E>(end: Effect.Effect<void, E>) =>
+          pool.use(seen((item) => Effect.andThen(Effect.succeed(item), end)))
+        yield* use(Effect.void)
+        yield* Effect.exit(use(Effect.fail(seen(new Error("failed")))))
+        const holds = seen(yield* atOnce(use(Effect.sleep(1500))))
+        const refused = seen(yield* atOnce(Effect.exit(use(Effect.void))))
+        yield* elapse(1000)
+        yield* Fiber.join(refused)
+        const waits = seen(yield* atOnce(use(Effect.void)))
+        yield* elapse(500)
+        yield* Fiber.joinAll([holds, waits])
+      }))
+      yield* settle
+      // What this function has had on its stack goes with the next turns of the event loop.
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      gc()
+      const left = refs.filter((ref) => ref.deref() !== undefined).length
+      assert.deepStrictEqual([refs.length, left], [11, 0])
+    }))
+})
