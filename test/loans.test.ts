@@ -1,9 +1,11 @@
 /** A borrowing that is over is used again for the next: of the one before, nothing may be left. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
-import { QueuePool } from "effect-queuepool"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Scheduler, Scope } from "effect"
+import { QueuePool, QueuePoolMap } from "effect-queuepool"
 import * as v8 from "node:v8"
 import * as vm from "node:vm"
+import { behind } from "../src/internal/registered.ts"
+import type { PoolState } from "../src/internal/state.ts"
 import { elapse } from "./kit/books.ts"
 import { atOnce, settle, Source } from "./kit/items.ts"
 
@@ -39,6 +41,34 @@ describe("a borrowing that is used again", () => {
       assert.deepStrictEqual([served, (yield* pool.stats).pending, waits.pollUnsafe()], [0, 1, undefined])
       yield* Scope.close(next, Exit.void)
       assert.deepStrictEqual([yield* Fiber.join(waits), served, (yield* pool.stats).idle], [1, 1, 1])
+    }))
+
+  it.live("is resumed in a turn of its own scheduler, though the one before was woken in another's", () =>
+    Effect.gen(function*() {
+      let inside = false
+      const other = new Scheduler.MixedScheduler("async", (task) => {
+        const turn = setImmediate(() => {
+          inside = true
+          task()
+          inside = false
+        })
+        return () => clearImmediate(turn)
+      })
+      for (const [before, after] of [[undefined, other], [other, undefined]] as const) {
+        const { giveBack, pool } = yield* lent
+        const fork = (effect: Effect.Effect<unknown, unknown>, scheduler: Scheduler.Scheduler | undefined) =>
+          Effect.runForkWith(Context.empty())(effect, scheduler === undefined ? {} : { scheduler })
+        const left = fork(pool.use(() => Effect.void), before)
+        const next = Scope.makeUnsafe()
+        const where: Array<boolean> = []
+        yield* giveBack
+        left.interruptUnsafe()
+        yield* Scope.provide(pool.get, next)
+        const waits = fork(pool.use(() => Effect.sync(() => void where.push(inside))), after)
+        yield* Scope.close(next, Exit.void)
+        yield* Fiber.join(waits)
+        assert.deepStrictEqual(where, [after === other])
+      }
     }))
 
   it.effect("waits for all of its own time, and is refused once", () =>
@@ -87,6 +117,24 @@ describe("a borrowing that is used again", () => {
       assert.strictEqual(returned, seen.length + 3)
     }))
 
+  it.effect("asks again where there is no pool any more, and hears of that alone", () =>
+    Effect.gen(function*() {
+      const dead = yield* Deferred.make<void>()
+      const scope = yield* Scope.make()
+      const acquire = (key: string) => Effect.succeed(key)
+      let hook: Effect.Effect<void> = Effect.void
+      const options = { acquire, max: 1, onBorrow: () => hook, monitor: () => Deferred.await(dead) }
+      const map = yield* Scope.provide(QueuePoolMap.make(options), scope)
+      yield* map.use("key", () => Effect.void)
+      hook = Effect.never
+      const asks = yield* atOnce(Effect.exit(map.useIfAvailable("key", () => Effect.void)))
+      yield* settle
+      Deferred.doneUnsafe(dead, Exit.void)
+      yield* Scope.close(scope, Exit.void)
+      const exit = yield* Fiber.join(asks)
+      assert.isFalse(Exit.isFailure(exit) && Cause.hasDies(exit.cause), String(exit))
+    }))
+
   it.effect("is one for each run of the same effect", () =>
     Effect.gen(function*() {
       const pool = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 3 })
@@ -120,12 +168,17 @@ describe("a borrowing that is used again", () => {
         const waits = seen(yield* atOnce(use(Effect.void)))
         yield* elapse(500)
         yield* Fiber.joinAll([holds, waits])
+        // And one in a rush.
+        seen((behind(pool) as { readonly state: PoolState<object, never> }).state.rush)
+        yield* Effect.replicateEffect(pool.use(() => Effect.void), 4)
+        const last = yield* Effect.scoped(Effect.andThen(pool.get, atOnce(pool.use(() => Effect.void))))
+        yield* Fiber.join(last)
       }))
       yield* settle
       // What this function has had on its stack goes with the next turns of the event loop.
       yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
       gc()
       const left = refs.filter((ref) => ref.deref() !== undefined).length
-      assert.deepStrictEqual([refs.length, left], [11, 0])
+      assert.deepStrictEqual([refs.length, left], [12, 0])
     }))
 })

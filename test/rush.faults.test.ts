@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { QueuePool, QueuePoolMap, RecyclePolicy } from "effect-queuepool"
+import type { Pool } from "../src/internal/pool.ts"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
 import { elapse } from "./kit/books.ts"
@@ -146,6 +147,23 @@ describe("when a turn takes long in a rush", () => {
       assert.strictEqual(closed, 1)
     }))
 
+  it.effect("who begins to listen in it is told for how long a borrower has waited since", () =>
+    Effect.gen(function*() {
+      const { clock, pool } = yield* inARush()
+      const scope = yield* Scope.make()
+      const waited: Array<number> = []
+      yield* atOnce(Effect.gen(function*() {
+        yield* Scope.provide(pool.get, scope)
+        const waiters = [yield* atOnce(pool.use(() => Effect.void)), yield* atOnce(pool.use(() => Effect.void))]
+        const { hear } = behind(pool) as Pick<Pool<Thing, never, never>, "hear">
+        hear.call(behind(pool) as never, (event) => event._tag === "BorrowFailed" && waited.push(event.waited))
+        yield* clock.stall(1000)
+        for (const waiter of waiters) waiter.interruptUnsafe()
+      }))
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(waited, [1000, 1000])
+    }))
+
   it.effect("who listens is told for how long a borrower has waited, and no longer", () =>
     Effect.gen(function*() {
       const { clock, pool } = yield* inARush()
@@ -219,5 +237,25 @@ describe("an item that goes from one borrower to the next", () => {
       assert.strictEqual(yield* Fiber.join(behindIt), 2)
       yield* Deferred.succeed(gates[1]!, undefined)
       yield* Fiber.join(next)
+    }))
+})
+
+describe("the short way of a lease", () => {
+  it.effect("stays open when an item has ended that nobody used, and no other is opened", () =>
+    Effect.gen(function*() {
+      const source = new Source()
+      const pool = yield* QueuePool.make({ acquire: source.acquire, max: 4 })
+      const { state } = behind(pool) as { readonly state: PoolState<Thing, never> }
+      const gate = yield* Deferred.make<void>()
+      const holds = yield* atOnce(pool.use(() => Deferred.await(gate)))
+      const leaves = yield* atOnce(pool.use(() => Effect.void))
+      leaves.interruptUnsafe()
+      yield* settle
+      yield* pool.invalidate(source.opened[1]!)
+      yield* settle
+      assert.deepStrictEqual([source.live, state.outage.doubtful, state.calm], [1, true, true])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(holds)
+      assert.isTrue(state.calm)
     }))
 })

@@ -328,6 +328,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   // has a dispatcher of its own, and a task in each would cost a turn of the event
   // loop each. But not ten thousand in one, as when the time of all ends at once.
   wake(borrower: Borrower<A>): void {
+    borrower.called++
     if (borrower.holder.cache.scheduler !== this.scheduler) return wakeElsewhere(borrower)
     if (this.woken.push(borrower) === 1) this.background.next(this.resumeAll)
   }
@@ -345,7 +346,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     for (let i = from; i < to;) {
       // What one of them throws must not cost those behind it.
       try {
-        while (i < to) woken[i++]!.sleeper?.woken()
+        while (i < to) rouse(woken[i++]!)
       } catch (error) {
         uncaught(error)
       }
@@ -354,4 +355,9 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 }
 
 const wakeElsewhere = (borrower: Borrower<unknown>): void =>
-  borrower.holder.currentDispatcher.scheduleTask(() => borrower.sleeper?.woken(), 0)
+  borrower.holder.currentDispatcher.scheduleTask(() => rouse(borrower), 0)
+
+const rouse = (borrower: Borrower<unknown>): void => {
+  borrower.called--
+  borrower.sleeper?.woken()
+}

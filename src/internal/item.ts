@@ -252,6 +252,8 @@ export class Borrower<A> implements Waiters.Waiter {
   stop: (() => void) | undefined = undefined
   /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
   begun = false
+  /** How often it is still to be woken, in turns that have not begun yet. */
+  called = 0
   /** Once the borrower's fiber sleeps. */
   sleeper: Sleeper | undefined = undefined
 

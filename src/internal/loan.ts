@@ -163,7 +163,6 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
   private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
-  private asks = true
   /** With its end. */
   readonly whole: Effect.Effect<B, E | E2 | PoolError, R2> = Effect.onExitPrimitive(
     this,
@@ -181,8 +180,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   /** Asks, or goes on when it was woken. */
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
-    if (this.borrower !== undefined && !this.asks) return this.next(this.borrower)
-    this.asks = false
+    if (this.borrower !== undefined) return this.next(this.borrower)
     const { kind, lender } = this.asked!
     const pool = this.pool = lender.current()
     if (pool === undefined) return lender.refusal!
@@ -221,7 +219,7 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     if (borrower.refusal !== undefined) return this.wait(borrower)
     if (borrower.lease === undefined) {
       if (borrower.waits) return this.wait(borrower)
-      this.asks = true
+      this.borrower = undefined
       return this.start(borrower.holder)
     }
     if (borrower.ready || pool.onBorrow === undefined) return this.give(pool.begin(borrower))
@@ -252,10 +250,17 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   private rest(): void {
     this.asked = this.pool = this.lease = undefined
     if (this.borrower !== undefined) {
-      this.own?.gone()
+      if (this.own?.called === 0) this.own.gone()
+      else this.dropOwn()
       this.borrower = this.resume = undefined
     }
     if (spare.length < mostSpare) spare.push(this)
+  }
+
+  /** Whoever is to wake it must not wake the next. */
+  private dropOwn(): void {
+    if (this.own !== undefined) this.own.sleeper = undefined
+    this.own = undefined
   }
 
   leave(): undefined {

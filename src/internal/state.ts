@@ -100,6 +100,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private readonly plain: boolean
   /** A rule is to be asked before each lease. */
   private readonly asks: boolean
+  /** Whether opens are of any use: a lease may prove it. */
+  private doubtful = false
   private isHalted = false
   private isListening = false
   /** The next borrower is to have `min` opened. */
@@ -192,18 +194,21 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   set listening(is: boolean) {
     this.isListening = is
+    // Who waits since this turn has waited until now, and no longer.
+    if (is) this.rush.dateAll()
     this.ease()
   }
 
   ease(): void {
+    this.doubtful = this.outage.doubtful
     this.calm = this.plain && !this.isHalted && !this.isListening && this.atEase
   }
 
-  /** No item is too many, none is missing but what others wait for, and opens are of use as far as is known. */
+  /** No item is too many, none is missing but what others wait for, and opens are not held back until one proves of use. */
   private get atEase(): boolean {
     const { idle, lent, opener, outage, replacing, settings } = this
     return idle.size + lent <= settings.max && settings.minIdle === 0 && opener.trial === undefined &&
-      replacing.underWay === 0 && !outage.doubtful
+      replacing.underWay === 0 && !outage.held
   }
 
   get live(): number {
@@ -540,7 +545,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     lease.over()
     item.uses++
     item.exit = exit
-    if (!this.calm) this.outage.proved(item.id)
+    if (this.doubtful) this.outage.proved(item.id)
   }
 
   /** The lease ended well, and but for its time no rule speaks of the item. */
