@@ -125,6 +125,12 @@ export const crowd: Timed = {
       against: { "100 fibers": (of) => of("use 100") - of("bare 100") },
       target: 1.5
     },
+    {
+      name: "crowd-self-least",
+      work: "the least that is safe, 10,000 fibers, less two bare yields",
+      ours: (of) => of("sketch 10000") - of("bare 10000"),
+      against: { "100 fibers": (of) => of("sketch 100") - of("bare 100") }
+    },
     { name: "crowd-peers", work: crowded, ours: "use 10000", against: peers(10_000) },
     { name: "crowd-least", work: crowded, ours: "use 10000", against: { "the least that is safe": "sketch 10000" } },
     { name: "crowd-floor", work: crowded, ours: "use 10000", against: { "hand-over alone": "hand-over 10000" } },
@@ -133,7 +139,8 @@ export const crowd: Timed = {
   cases: Effect.gen(function*() {
     const ours = yield* QueuePool.make(optionsOf(size))
     // As long as those of 10,000: of what is small and short, the difference is mostly chance.
-    const few = [ourUse(ours), bare("bare")].map((lender) => caseOf(lender, 100, 1000, "yield"))
+    const least = yield* sketched(size)
+    const few = [ourUse(ours), bare("bare"), least].map((lender) => caseOf(lender, 100, 1000, "yield"))
     return [...few, ...yield* borrowing(10_000, 10)]
   })
 }
