@@ -160,7 +160,7 @@ describe("a borrowing that is used again", () => {
         const use = <E>(end: Effect.Effect<void, E>) =>
           pool.use(seen((item) => Effect.andThen(Effect.succeed(item), end)))
         yield* use(Effect.void)
-        yield* Effect.exit(use(Effect.fail(seen(new Error("failed")))))
+        yield* Effect.exit(use(Effect.fail(seen({ failed: true }))))
         const holds = seen(yield* atOnce(use(Effect.sleep(1500))))
         const refused = seen(yield* atOnce(Effect.exit(use(Effect.void))))
         yield* elapse(1000)

@@ -3,9 +3,26 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Schedule, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { TestClock } from "effect/testing"
+import { Background } from "../src/internal/background.ts"
 import { books, borrow, elapse, endings } from "./kit/books.ts"
 import { settle, Source } from "./kit/items.ts"
 import { record, recycled } from "./kit/observe.ts"
+
+/** One error is thrown in it where nobody catches, and it goes on. */
+const thrown = Effect.fnUntraced(function*<E>(test: Effect.Effect<void, E, Scope.Scope>) {
+  const uncaught: Array<unknown> = []
+  const listeners = process.listeners("uncaughtException")
+  process.removeAllListeners("uncaughtException")
+  process.on("uncaughtException", (error) => uncaught.push(error))
+  yield* Effect.ensuring(
+    test,
+    Effect.sync(() => {
+      process.removeAllListeners("uncaughtException")
+      for (const listener of listeners) process.on("uncaughtException", listener)
+    })
+  )
+  assert.strictEqual(uncaught.length, 1)
+})
 
 describe("regressions", () => {
   it.effect("a borrower is served by a proven item behind an unproven one that is recycled", () =>
@@ -35,37 +52,37 @@ describe("regressions", () => {
     }))
 
   it.live("an observer that throws costs no other borrower its turn", () =>
-    Effect.gen(function*() {
-      const uncaught: Array<unknown> = []
-      const listeners = process.listeners("uncaughtException")
-      process.removeAllListeners("uncaughtException")
-      process.on("uncaughtException", (error) => uncaught.push(error))
-      yield* Effect.gen(function*() {
-        const pool = yield* QueuePool.make({ acquire: Effect.sync(() => ({})), max: 3 })
-        const gate = Deferred.makeUnsafe<void>()
-        const fork = Effect.runForkWith(yield* Effect.context())
-        const holders = [1, 2, 3].map(() => fork(pool.use(() => Deferred.await(gate))))
-        yield* Effect.sleep(5)
-        const served: Array<number> = []
-        const waiters = [1, 2, 3].map((n) => fork(pool.use(() => Effect.sync(() => served.push(n)))))
-        waiters[0]!.addObserver(() => {
-          throw new Error("an observer's")
-        })
-        Deferred.doneUnsafe(gate, Exit.void)
-        yield* Fiber.awaitAll(holders)
-        // Nobody hears of the first one's end after its observer has thrown.
-        yield* Fiber.awaitAll(waiters.slice(1))
-        yield* Effect.sleep(5)
-        assert.deepStrictEqual(served, [1, 2, 3])
-        assert.strictEqual((yield* pool.stats).used, 0)
-        assert.strictEqual(uncaught.length, 1)
-      }).pipe(
-        Effect.ensuring(Effect.sync(() => {
-          process.removeAllListeners("uncaughtException")
-          for (const listener of listeners) process.on("uncaughtException", listener)
-        }))
-      )
-    }))
+    thrown(Effect.gen(function*() {
+      const pool = yield* QueuePool.make({ acquire: Effect.sync(() => ({})), max: 3 })
+      const gate = Deferred.makeUnsafe<void>()
+      const fork = Effect.runForkWith(yield* Effect.context())
+      const holders = [1, 2, 3].map(() => fork(pool.use(() => Deferred.await(gate))))
+      yield* Effect.sleep(5)
+      const served: Array<number> = []
+      const waiters = [1, 2, 3].map((n) => fork(pool.use(() => Effect.sync(() => served.push(n)))))
+      waiters[0]!.addObserver(() => {
+        throw new Error("an observer's")
+      })
+      Deferred.doneUnsafe(gate, Exit.void)
+      yield* Fiber.awaitAll(holders)
+      // Nobody hears of the first one's end after its observer has thrown.
+      yield* Fiber.awaitAll(waiters.slice(1))
+      yield* Effect.sleep(5)
+      assert.deepStrictEqual(served, [1, 2, 3])
+      assert.strictEqual((yield* pool.stats).used, 0)
+    })))
+
+  it.live("a task of the pool that ends in such an observer costs no other task its turn", () =>
+    thrown(Effect.gen(function*() {
+      const background = new Background<never>(yield* Effect.context())
+      const turns: Array<number> = []
+      background.later(() => {
+        throw new Error("an observer's")
+      })
+      background.later(() => void turns.push(1))
+      yield* Effect.sleep(5)
+      assert.deepStrictEqual(turns, [1])
+    })))
 
   it.effect("making an eager pool ends as Closed when its scope is closed, before or meanwhile", () =>
     Effect.gen(function*() {
