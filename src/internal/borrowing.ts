@@ -342,7 +342,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
     const to = Math.min(woken.length, from + atOnce)
-    if (to < woken.length) this.background.later(() => this.resume(woken, to))
+    if (to < woken.length) this.background.next(() => this.resume(woken, to))
     for (let i = from; i < to;) {
       // What one of them throws must not cost those behind it.
       try {

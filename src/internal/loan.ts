@@ -250,17 +250,13 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   private rest(): void {
     this.asked = this.pool = this.lease = undefined
     if (this.borrower !== undefined) {
-      if (this.own?.called === 0) this.own.gone()
-      else this.dropOwn()
+      const { own } = this
+      // Whoever is still to wake it must not wake the next.
+      if (own !== undefined && own.called > 0) own.sleeper = this.own = undefined
+      else own?.gone()
       this.borrower = this.resume = undefined
     }
     if (spare.length < mostSpare) spare.push(this)
-  }
-
-  /** Whoever is to wake it must not wake the next. */
-  private dropOwn(): void {
-    if (this.own !== undefined) this.own.sleeper = undefined
-    this.own = undefined
   }
 
   leave(): undefined {
