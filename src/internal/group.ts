@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { PoolError } from "../PoolError.ts"
 import { type Borrower, type Holder, type Lease, reasonOf } from "./item.ts"
-import { type Evaluated, Operation } from "./operation.ts"
+import { type Evaluated, operation } from "./operation.ts"
 import type { Site } from "./site.ts"
 
 /** The pool as a group sees it. */
@@ -19,8 +19,12 @@ interface Reserves<A, E> {
   readonly scopeTo: (scope: Scope.Scope, lease: Lease<A>) => void
 }
 
+const GroupOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
 /** Ends when all are reserved; run again, it waits for those that were lost. */
-export class Group<A, E> extends Operation<void, E | PoolError, never>
+export class Group<A, E> extends GroupOperation<void, E | PoolError, never>
   implements Evaluated<void, E | PoolError, never>
 {
   private readonly pool: Reserves<A, E>

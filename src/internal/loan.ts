@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import type { PoolError } from "../PoolError.ts"
 import type { Borrowing } from "./borrowing.ts"
 import type { Borrower, Holder, Kind, Lease, Sleeper } from "./item.ts"
-import { type Evaluated, Operation } from "./operation.ts"
+import { type Evaluated, operation } from "./operation.ts"
 import type { Site } from "./site.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
@@ -26,6 +26,8 @@ export interface Lender<A, E, R> {
   /** Undefined when there is none, and `refusal` says why. */
   current(): Borrowing<A, E, R> | undefined
   readonly refusal?: Effect.Effect<never, PoolError>
+  /** It is the pool, and whoever asks now has others before it. */
+  readonly queued?: boolean
 }
 
 /** `get`, and `getExclusive`. */
@@ -44,8 +46,12 @@ export const scoped = <A, E, R>(
     return pool.leaseTo(scope, lease)
   })
 
+const ScopedPlainlyOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
 /** `get` of a pool with nothing before a lease and nothing to be known of it. */
-export class ScopedPlainly<A, E, R> extends Operation<A, E | PoolError, Scope.Scope>
+export class ScopedPlainly<A, E, R> extends ScopedPlainlyOperation<A, E | PoolError, Scope.Scope>
   implements Evaluated<A, E | PoolError, Scope.Scope>
 {
   private readonly pool: Borrowing<A, E, R>
@@ -114,8 +120,12 @@ export const useIfAvailable = <A, E, R, B, E2, R2>(
     (pool, lease) => Effect.asSome(pool.run(lease, f))
   )
 
+const UseOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
 /** What `use` returns: makes a lease each time it is run. */
-export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
+export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
   readonly lender: Lender<A, E, R>
@@ -139,9 +149,9 @@ export class Use<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2
     this.body = body
   }
 
-  start(): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const loan = (spare.pop() ?? new Loan()) as Loan<A, E, R, B, E2, R2>
-    return loan.of(this).whole
+  start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
+    const loan = ((spare.pop() ?? new Loan()) as Loan<A, E, R, B, E2, R2>).of(this)
+    return this.kind !== "available" && this.lender.queued === true ? loan.behind(fiber) : loan.whole
   }
 }
 
@@ -152,8 +162,12 @@ const spare: Array<unknown> = []
 // As many as are resumed in one task, and 130 kB.
 const mostSpare = 256
 
+const LoanOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
 /** One borrowing, from before it asks to after it is over; then another's. */
-class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
+class Loan<A, E, R, B, E2, R2> extends LoanOperation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper
 {
   private asked: Use<A, E, R, B, E2, R2> | undefined = undefined
@@ -162,20 +176,28 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   /** Once the borrower has it. */
   private lease: Lease<A> | undefined = undefined
   private borrower: Borrower<A> | undefined = undefined
+  /** Who is to wait, until it does. */
+  private holder: Holder | undefined = undefined
   private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
+  private readonly ends = (exit: AnyExit): undefined => this.end(exit)
   /** With its end. */
-  readonly whole: Effect.Effect<B, E | E2 | PoolError, R2> = Effect.onExitPrimitive(
-    this,
-    (exit) => this.end(exit)
-  )
-  /** Made when it first waits. */
-  private sleep: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
+  readonly whole: Effect.Effect<B, E | E2 | PoolError, R2> = Effect.onExitPrimitive(this, this.ends)
+  /** Made when it first waits: how it does, and the same with its end. */
+  private waiting: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
+  private wholly: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
   /** So is this. One with a hook before its lease is never used again: that may still tell it how it ended. */
   private own: Borrower<A> | undefined = undefined
 
   of(asked: Use<A, E, R, B, E2, R2>): this {
     this.asked = asked
     return this
+  }
+
+  /** Begins with the wait, where nothing else can come of it: that is one step less. */
+  behind(holder: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
+    this.pool = this.asked!.lender.current()
+    this.holder = holder
+    return this.wholly ??= Effect.onExitPrimitive(this.wait, this.ends)
   }
 
   /** Asks, or goes on when it was woken. */
@@ -187,7 +209,11 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     if (pool.onBorrow === undefined) {
       const lease = pool.lend(fiber, kind)
       if (lease !== undefined) return this.give(lease)
-      if (kind !== "available") return this.wait(this.borrower = this.own = pool.enqueue(fiber, kind, this.own))
+      if (kind !== "available") {
+        // At once: whom it has asked may be another in the next step.
+        this.borrower = this.own = pool.enqueue(fiber, kind, this.own)
+        return this.wait
+      }
     } else {
       const borrower = this.borrower = pool.state.reserve(fiber, kind, 1)
       if (borrower !== undefined) return this.next(borrower)
@@ -196,11 +222,13 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
     return pool.nothing as Effect.Effect<never, PoolError>
   }
 
-  private wait(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
-    borrower.sleeper = this
-    return this.sleep ??= Effect.callback((resume) => {
+  /** From `behind` it comes without a place in the queue. */
+  private get wait(): Effect.Effect<B, E | E2 | PoolError, R2> {
+    return this.waiting ??= Effect.callback((resume) => {
+      const borrower = this.borrower ??= this.own = this.pool!.enqueue(this.holder!, this.asked!.kind, this.own)
       this.resume = resume
-      this.woken()
+      borrower.sleeper = this
+      if (borrower.settled) this.woken()
     })
   }
 
@@ -216,9 +244,9 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
   /** What comes next for a borrower: its turn, its item, what stands before that, and then the item again if it was lost. */
   private next(borrower: Borrower<A>): Effect.Effect<B, E | E2 | PoolError, R2> {
     const pool = this.pool!
-    if (borrower.refusal !== undefined) return this.wait(borrower)
+    if (borrower.refusal !== undefined) return this.wait
     if (borrower.lease === undefined) {
-      if (borrower.waits) return this.wait(borrower)
+      if (borrower.waits) return this.wait
       this.borrower = undefined
       return this.start(borrower.holder)
     }
@@ -248,7 +276,11 @@ class Loan<A, E, R, B, E2, R2> extends Operation<B, E | E2 | PoolError, R2>
 
   /** It may be another's now. */
   private rest(): void {
-    this.asked = this.pool = this.lease = undefined
+    this.asked =
+      this.pool =
+      this.lease =
+      this.holder =
+        undefined
     if (this.borrower !== undefined) {
       const { own } = this
       // Whoever is still to wake it must not wake the next.

@@ -7,17 +7,15 @@ export interface Evaluated<A, E, R> {
   start(fiber: Holder): Effect.Effect<A, E, R>
 }
 
-// An Effect of our own kind: its instances are evaluated by `start`, without the
-// closure that `Effect.withFiber` would need for each.
-export const Operation: new<A, E, R>() => Effect.Effect<A, E, R> = (() => {
+// What a class of such effects extends: its instances are evaluated by `start`, without the
+// closure that `Effect.withFiber` would need for each. `evaluate` calls it, and each class
+// brings its own: of a call that all of them share no compiler knows where it leads.
+export const operation = (
+  evaluate: (this: Evaluated<unknown, unknown, unknown>, fiber: Holder) => Effect.Effect<unknown, unknown, unknown>
+): new<A, E, R>() => Effect.Effect<A, E, R> => {
   const Operation = function() {}
   Operation.prototype = Effectable.Prototype<
     Effect.Effect<unknown, unknown, unknown> & Evaluated<unknown, unknown, unknown>
-  >({
-    label: "QueuePool",
-    evaluate(fiber) {
-      return this.start(fiber)
-    }
-  })
+  >({ label: "QueuePool", evaluate })
   return Operation as never
-})()
+}

@@ -43,7 +43,8 @@
 // - One who waits has a Borrower besides, which was another's too, a place among those who are
 //   woken together, and what effect needs to resume it: with a yield of its own, less than two bare yields.
 //   `enter` puts it in the queue; `pass` hands it the next item that comes back. One task
-//   resumes up to 256 of them.
+//   resumes up to 256 of them, and in the turn of the event loop in which they were handed an
+//   item, if that comes back as it does among borrowers who only yield (borrowing.ts).
 // - The clock is read when a lease begins and when it ends, in a rush once for 32 of
 //   these moments, and for those who have to wait at the end of the turn (rush.ts), but not when
 //   an item comes back that is checked or reset. No fiber and no timer: who waits first sets one

@@ -2,15 +2,15 @@
  * The least that lends safely as the rows of the table say, with a borrow timeout, five rules and
  * statistics, on effect's public API: what ends a lease is set up before an item is asked for, a
  * waiter leaves the queue in one step from anywhere, all that were woken are resumed by one task,
- * the clock is read once for 32 moments of a turn, and for those who wait by its end; age, idle
- * time, uses and exit are looked at, borrowers are counted, and it is known since when who has an
- * item. A borrowing that is over is used again. It never opens, closes, checks, refuses or times
- * out anything, is never suspended, and has one scheduler, no events, hooks, keys or budgets: a
- * floor for whatever has.
+ * and in the same turn of the event loop where that can be, the clock is read once for 32 moments
+ * of a turn, and for those who wait by its end; age, idle time, uses and exit are looked at,
+ * borrowers are counted, and it is known since when who has an item. A borrowing that is over is
+ * used again. It never opens, closes, checks, refuses or times out anything, is never suspended,
+ * and has one scheduler, no events, hooks, keys or budgets: a floor for whatever has.
  */
 import { Clock, Effect, type Exit, type Fiber, type Scheduler } from "effect"
 import { monotonicMillis } from "../../src/internal/monotonic.ts"
-import { type Evaluated, Operation } from "../../src/internal/operation.ts"
+import { type Evaluated, operation } from "../../src/internal/operation.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -35,7 +35,7 @@ const longest = 600_000
 
 export class Sketch {
   readonly idle: Array<Item>
-  private first: Loan | undefined = undefined
+  first: Loan | undefined = undefined
   private last: Loan | undefined = undefined
   private waiting = 0
   private waited = 0
@@ -44,6 +44,8 @@ export class Sketch {
   private readonly clock: Clock.Clock
   private dispatcher: Scheduler.SchedulerDispatcher | undefined = undefined
   private woken: Array<Loan> = []
+  private coming = false
+  private patience = 0
   private at = 0
   private left = 0
   private moment: Moment | undefined = undefined
@@ -88,8 +90,18 @@ export class Sketch {
 
   private readonly wake = (): void => {
     const { woken } = this
+    this.coming = false
+    if (woken.length === 0) {
+      this.patience = 16
+      return
+    }
     this.woken = []
     for (const loan of woken) loan.resume?.(loan)
+    if (this.patience > 0) this.patience--
+    else if (this.first !== undefined && this.woken.length === 0) {
+      this.coming = true
+      this.dispatcher!.scheduleTask(this.wake, 0)
+    }
   }
 
   take(fiber: AnyFiber): Item | undefined {
@@ -124,7 +136,7 @@ export class Sketch {
     this.leave(first)
     this.begin(item, first.fiber!, now)
     first.item = item
-    if (this.woken.push(first) === 1) this.dispatcher!.scheduleTask(this.wake, 0)
+    if (this.woken.push(first) === 1 && !this.coming) this.dispatcher!.scheduleTask(this.wake, 0)
   }
 
   enter(loan: Loan, fiber: AnyFiber): void {
@@ -151,7 +163,11 @@ export class Sketch {
   }
 }
 
-class Use extends Operation<unknown, never, never> implements Evaluated<unknown, never, never> {
+const UseOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
+class Use extends UseOperation<unknown, never, never> implements Evaluated<unknown, never, never> {
   private readonly pool: Sketch
   private readonly work: Work
 
@@ -162,13 +178,19 @@ class Use extends Operation<unknown, never, never> implements Evaluated<unknown,
   }
 
   start(fiber: AnyFiber): Effect.Effect<unknown> {
-    return (spare.pop() ?? new Loan()).of(this.pool, this.work, fiber)
+    const { pool, work } = this
+    const loan = (spare.pop() ?? new Loan()).of(pool, work, fiber)
+    return pool.first === undefined ? loan.whole : loan.wholly
   }
 }
 
 const spare: Array<Loan> = []
 
-class Loan extends Operation<unknown, never, never> implements Evaluated<unknown, never, never> {
+const LoanOperation = operation(function(fiber) {
+  return this.start(fiber)
+})
+
+class Loan extends LoanOperation<unknown, never, never> implements Evaluated<unknown, never, never> {
   item: Item | undefined = undefined
   ahead: Loan | undefined = undefined
   behind: Loan | undefined = undefined
@@ -179,24 +201,24 @@ class Loan extends Operation<unknown, never, never> implements Evaluated<unknown
   fiber: AnyFiber | undefined = undefined
   private pool: Sketch | undefined = undefined
   private work: Work | undefined = undefined
-  private readonly whole = Effect.onExitPrimitive(this, (exit) => this.end(exit))
-  private readonly sleep = Effect.callback<unknown>((resume) => {
+  private readonly ends = (exit: Exit.Exit<unknown>): undefined => this.end(exit)
+  readonly whole = Effect.onExitPrimitive(this, this.ends)
+  private readonly wait = Effect.callback<unknown>((resume) => {
     this.resume = resume
+    this.pool!.enter(this, this.fiber!)
   })
+  readonly wholly = Effect.onExitPrimitive(this.wait, this.ends)
 
-  of(pool: Sketch, work: Work, fiber: AnyFiber): Effect.Effect<unknown> {
+  of(pool: Sketch, work: Work, fiber: AnyFiber): this {
     this.pool = pool
     this.work = work
     this.fiber = fiber
-    return this.whole
+    return this
   }
 
   start(fiber: AnyFiber): Effect.Effect<unknown> {
-    const pool = this.pool!
-    const item = this.item ??= pool.take(fiber)
-    if (item !== undefined) return this.work!(item.value)
-    pool.enter(this, fiber)
-    return this.sleep
+    const item = this.item ??= this.pool!.take(fiber)
+    return item === undefined ? this.wait : this.work!(item.value)
   }
 
   private end(exit: AnyExit): undefined {
