@@ -21,9 +21,8 @@ import * as Stream from "effect/Stream"
 import * as Capacity from "./Capacity.ts"
 import { Background } from "./internal/background.ts"
 import { permitsOf } from "./internal/capacities.ts"
-import type { Kind } from "./internal/item.ts"
 import { Entry, type KeyedEvent, KeyedPools } from "./internal/keyed.ts"
-import { scoped, scopedIfAvailable, Use, useIfAvailable } from "./internal/loan.ts"
+import { mannerOf, scoped, scopedIfAvailable, Use, useIfAvailable } from "./internal/loan.ts"
 import { type MapOptions, mapSettingsOf } from "./internal/mapOptions.ts"
 import { clearingOf, permitsNumber } from "./internal/options.ts"
 import { Permits } from "./internal/permits.ts"
@@ -233,10 +232,11 @@ class QueuePoolMapImpl<K, A, E, R> implements QueuePoolMap<K, A, E> {
     return this.pools.common.name
   }
 
-  readonly get = (key: K) => scoped(this.pools.lender(key), false, this.pools.traces ? hereInScope(1) : undefined)
+  readonly get = (key: K) =>
+    scoped(this.pools.lender(key), mannerOf("shared", this.pools.traces ? hereInScope(1) : undefined))
 
   readonly getExclusive = (key: K) =>
-    scoped(this.pools.lender(key), true, this.pools.traces ? hereInScope(1) : undefined)
+    scoped(this.pools.lender(key), mannerOf("alone", this.pools.traces ? hereInScope(1) : undefined))
 
   readonly getIfAvailable = (key: K) =>
     scopedIfAvailable(this.pools.presentLender(key), this.pools.traces ? hereInScope(1) : undefined)
@@ -252,12 +252,12 @@ class QueuePoolMapImpl<K, A, E, R> implements QueuePoolMap<K, A, E> {
   ): Effect.Effect<B, E | E2 | PoolError, R2> => this.useAs("alone", key, f)
 
   private useAs<B, E2, R2>(
-    kind: Kind,
+    kind: "shared" | "alone",
     key: K,
     f: (item: A) => Effect.Effect<B, E2, R2>
   ): Effect.Effect<B, E | E2 | PoolError, R2> {
     const site = this.pools.traces ? here(2) : undefined
-    return new Use<A, E, R, B, E2, R2>(this.pools.lender(key), kind, site, f, undefined)
+    return new Use<A, E, R, B, E2, R2>(this.pools.lender(key), mannerOf(kind, site), f)
   }
 
   readonly useIfAvailable = <B, E2, R2>(key: K, f: (item: A) => Effect.Effect<B, E2, R2>) =>

@@ -13,7 +13,18 @@ import { type Background, uncaught } from "./background.ts"
 import { Group, taken } from "./group.ts"
 import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
-import { type Lender, type Plain, scoped, scopedIfAvailable, ScopedPlainly, Use, useIfAvailable } from "./loan.ts"
+import {
+  alone,
+  type Lender,
+  mannerOf,
+  type Plain,
+  scoped,
+  scopedIfAvailable,
+  ScopedPlainly,
+  sharing,
+  Use,
+  useIfAvailable
+} from "./loan.ts"
 import { tooLarge } from "./queue.ts"
 import { here, hereInScope, type Site } from "./site.ts"
 import type { PoolState } from "./state.ts"
@@ -104,12 +115,14 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   }
 
   get get(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    if (this.traces) return scoped(this, false, hereInScope(2))
-    return this.plain ??= this.onBorrow === undefined ? new ScopedPlainly(this) : scoped(this, false, undefined)
+    if (this.traces) return scoped(this, mannerOf("shared", hereInScope(2)))
+    return this.plain ??= this.onBorrow === undefined ? new ScopedPlainly(this) : scoped(this, sharing)
   }
 
   get getExclusive(): Effect.Effect<A, E | PoolError, Scope.Scope> {
-    return this.traces ? scoped(this, true, hereInScope(2)) : this.plainAlone ??= scoped(this, true, undefined)
+    return this.traces
+      ? scoped(this, mannerOf("alone", hereInScope(2)))
+      : this.plainAlone ??= scoped(this, alone)
   }
 
   get getIfAvailable(): Effect.Effect<Option.Option<A>, PoolError, Scope.Scope> {
@@ -146,14 +159,14 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   get use(): Using<A, E> {
     return this.plainUse ??= this.traces
-      ? (f) => new Use(this, "shared", here(1), f, undefined)
-      : (f) => new Use(this, "shared", undefined, f, undefined)
+      ? (f) => new Use(this, mannerOf("shared", here(1)), f)
+      : (f) => new Use(this, sharing, f)
   }
 
   get useExclusive(): Using<A, E> {
     return this.plainUseExclusive ??= this.traces
-      ? (f) => new Use(this, "alone", here(1), f, undefined)
-      : (f) => new Use(this, "alone", undefined, f, undefined)
+      ? (f) => new Use(this, mannerOf("alone", here(1)), f)
+      : (f) => new Use(this, alone, f)
   }
 
   get useIfAvailable(): <B, E2, R2>(

@@ -21,6 +21,25 @@ type AnyExit = Exit.Exit<unknown, unknown>
 export type Plain<A, B, E, R> = (item: A) => Effect.Effect<B, E, R>
 type Body<A, P, B, E, R> = (pool: P, lease: Lease<A>) => Effect.Effect<B, E, R>
 
+/** How a lease is asked for. */
+export interface Manner {
+  readonly kind: Kind
+  /** The call that asks, where somebody will want to know. */
+  readonly site: Site | undefined
+}
+
+// Each call of `use` makes an effect, and most are asked in one of these manners: it need not tell.
+export const sharing: Manner = { kind: "shared", site: undefined }
+export const alone: Manner = { kind: "alone", site: undefined }
+
+export const mannerOf = (kind: "shared" | "alone", site: Site | undefined): Manner =>
+  site !== undefined ? { kind, site } : kind === "shared" ? sharing : alone
+
+/** What is done with the lease itself. */
+interface Bodied<A, P, B, E, R> extends Manner {
+  readonly body?: Body<A, P, B, E, R>
+}
+
 /** Where a borrower asks: a pool, or what has a pool for it when it does. */
 export interface Lender<A, E, R> {
   /** Undefined when there is none, and `refusal` says why. */
@@ -33,16 +52,15 @@ export interface Lender<A, E, R> {
 /** `get`, and `getExclusive`. */
 export const scoped = <A, E, R>(
   lender: Lender<A, E, R>,
-  alone: boolean,
-  site: Site | undefined
+  manner: Manner
 ): Effect.Effect<A, E | PoolError, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const pool = lender.current()
     if (pool === undefined) return lender.refusal!
-    const lease = pool.onBorrow === undefined ? pool.state.lend(fiber, alone) : undefined
-    if (lease === undefined) return scopedLater(lender, alone, site, scope)
-    lease.site = site
+    const lease = pool.onBorrow === undefined ? pool.state.lend(fiber, manner.kind === "alone") : undefined
+    if (lease === undefined) return scopedLater(lender, manner, scope)
+    lease.site = manner.site
     return pool.leaseTo(scope, lease)
   })
 
@@ -65,24 +83,21 @@ export class ScopedPlainly<A, E, R> extends ScopedPlainlyOperation<A, E | PoolEr
     const { pool } = this
     const scope = Context.getUnsafe(fiber.context, Scope.Scope)
     const lease = pool.state.lend(fiber, false)
-    return lease === undefined ? scopedLater(pool, false, undefined, scope) : pool.leaseTo(scope, lease)
+    return lease === undefined ? scopedLater(pool, sharing, scope) : pool.leaseTo(scope, lease)
   }
 }
 
 /** It may have to wait. */
 const scopedLater = <A, E, R>(
   lender: Lender<A, E, R>,
-  alone: boolean,
-  site: Site | undefined,
+  manner: Manner,
   scope: Scope.Scope
 ): Effect.Effect<A, E | PoolError> => {
   const loan = new Loan<A, E, R, A, never, never>().of(
     new Use<A, E, R, A, never, never>(
       lender,
-      alone ? "alone" : "shared",
-      site,
-      undefined,
-      (pool, lease) => pool.leaseTo(scope, lease)
+      { ...manner, body: (pool, lease) => pool.leaseTo(scope, lease) },
+      undefined
     )
   )
   // From here on the lease is the scope's to end.
@@ -98,10 +113,8 @@ export const scopedIfAvailable = <A, E, R>(
     const loan = new Loan<A, never, R, Option.Option<A>, never, never>().of(
       new Use<A, never, R, Option.Option<A>, never, never>(
         lender as never,
-        "available",
-        site,
-        undefined,
-        (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease))
+        { kind: "available", site, body: (pool, lease) => Effect.asSome(pool.leaseTo(scope, lease)) },
+        undefined
       )
     )
     return Effect.onExitPrimitive(loan, () => loan.leave())
@@ -114,10 +127,8 @@ export const useIfAvailable = <A, E, R, B, E2, R2>(
 ): Effect.Effect<Option.Option<B>, E2 | PoolError, R2> =>
   new Use<A, never, R, Option.Option<B>, E2 | PoolError, R2>(
     lender as never,
-    "available",
-    site,
-    undefined,
-    (pool, lease) => Effect.asSome(pool.run(lease, f))
+    { kind: "available", site, body: (pool, lease) => Effect.asSome(pool.run(lease, f)) },
+    undefined
   )
 
 const UseOperation = operation(function(fiber) {
@@ -129,29 +140,24 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
   readonly lender: Lender<A, E, R>
-  readonly kind: Kind
-  readonly site: Site | undefined
+  readonly manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>
+  /** Without it there is a body. */
   readonly f: Plain<A, B, E2, R2> | undefined
-  readonly body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
 
   constructor(
     lender: Lender<A, E, R>,
-    kind: Kind,
-    site: Site | undefined,
-    f: Plain<A, B, E2, R2> | undefined,
-    body: Body<A, Borrowing<A, E, R>, B, E2, R2> | undefined
+    manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>,
+    f: Plain<A, B, E2, R2> | undefined
   ) {
     super()
     this.lender = lender
-    this.kind = kind
-    this.site = site
+    this.manner = manner
     this.f = f
-    this.body = body
   }
 
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
     const loan = ((spare.pop() ?? new Loan()) as Loan<A, E, R, B, E2, R2>).of(this)
-    return this.kind !== "available" && this.lender.queued === true ? loan.behind(fiber) : loan.whole
+    return this.lender.queued === true && this.manner.kind !== "available" ? loan.behind(fiber) : loan.whole
   }
 }
 
@@ -203,7 +209,7 @@ class Loan<A, E, R, B, E2, R2> extends LoanOperation<B, E | E2 | PoolError, R2>
   /** Asks, or goes on when it was woken. */
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
     if (this.borrower !== undefined) return this.next(this.borrower)
-    const { kind, lender } = this.asked!
+    const { lender, manner: { kind } } = this.asked!
     const pool = this.pool = lender.current()
     if (pool === undefined) return lender.refusal!
     if (pool.onBorrow === undefined) {
@@ -225,7 +231,7 @@ class Loan<A, E, R, B, E2, R2> extends LoanOperation<B, E | E2 | PoolError, R2>
   /** From `behind` it comes without a place in the queue. */
   private get wait(): Effect.Effect<B, E | E2 | PoolError, R2> {
     return this.waiting ??= Effect.callback((resume) => {
-      const borrower = this.borrower ??= this.own = this.pool!.enqueue(this.holder!, this.asked!.kind, this.own)
+      const borrower = this.borrower ??= this.own = this.pool!.enqueue(this.holder!, this.asked!.manner.kind, this.own)
       this.resume = resume
       borrower.sleeper = this
       if (borrower.settled) this.woken()
@@ -257,10 +263,10 @@ class Loan<A, E, R, B, E2, R2> extends LoanOperation<B, E | E2 | PoolError, R2>
 
   private give(lease: Lease<A>): Effect.Effect<B, E2 | PoolError, R2> {
     this.lease = lease
-    const { body, f, site } = this.asked!
-    lease.site = site
+    const { f, manner } = this.asked!
+    lease.site = manner.site
     const pool = this.pool!
-    return f === undefined ? body!(pool, lease) : pool.run(lease, f)
+    return f === undefined ? manner.body!(pool, lease) : pool.run(lease, f)
   }
 
   /** Gives back what was lent, or gives up what was waited for. */
