@@ -123,7 +123,11 @@ export const crowd: Timed = {
       work: "10,000 fibers on 10 items, less two bare yields",
       ours: (of) => of("use 10000") - of("bare 10000"),
       against: { "100 fibers": (of) => of("use 100") - of("bare 100") },
-      target: 1.5
+      target: 1.5,
+      // What it can be when nothing is done but to lend: the ratio of the least to itself, in the unit of ours.
+      floor: (of) =>
+        (of("sketch 10000") - of("bare 10000")) / (of("sketch 100") - of("bare 100")) *
+        (of("use 100") - of("bare 100"))
     },
     {
       name: "crowd-self-least",
