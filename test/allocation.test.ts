@@ -12,7 +12,7 @@ const measured = (): Bytes => {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" })) as Bytes
 }
 
-// Node 24 on x64, in bytes: use 193, beside 355 of the floor and 490 of effect's Pool; get 912, beside 1,004;
+// Node 24 on x64, in bytes: use 193, beside 355 of the floor and 509 of effect's Pool; get 912, beside 1,004;
 // contended 1,655, beside 1,921 of two bare yields and 4,490. What is allowed is some 50 more: an object more
 // on the path of every lease is beyond it.
 describe("what a lease allocates", () => {
@@ -24,7 +24,7 @@ describe("what a lease allocates", () => {
     const told = JSON.stringify(bytes)
     assert.isAtMost(beyond("use", "use, floor"), -100, told)
     assert.isAtMost(beyond("get", "get, effect"), -50, told)
-    assert.isAtMost(beyond("contended", "contended, bare"), -50, told)
-    assert.isAtMost(beyond("contended", "contended, effect"), -2500, told)
+    assert.isAtMost(beyond("contended", "contended, bare"), -200, told)
+    assert.isAtMost(beyond("contended", "contended, effect"), -2750, told)
   })
 })

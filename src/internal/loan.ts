@@ -165,7 +165,7 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
 // while it waits, costs as much as a lease does besides. They keep nothing of whom they were for.
 const spare: Array<unknown> = []
 
-// As many as are resumed in one task, and 130 kB.
+// As many as are resumed in one task, and 150 kB.
 const mostSpare = 256
 
 const LoanOperation = operation(function(fiber) {
