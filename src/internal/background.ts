@@ -24,7 +24,7 @@ class Ground<R> {
   readonly scheduler: Scheduler.Scheduler
   readonly sleeper: Sleeper
   private readonly source: { nextDoubleUnsafe(): number }
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  readonly dispatcher: Scheduler.SchedulerDispatcher
   private readonly runFork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
 
   constructor(context: Context.Context<R>) {
@@ -65,6 +65,11 @@ export class Background<R> {
 
   get scheduler(): Scheduler.Scheduler {
     return this.ground.scheduler
+  }
+
+  /** Of its own turns. */
+  get dispatcher(): Scheduler.SchedulerDispatcher {
+    return this.ground.dispatcher
   }
 
   /** From 0 to 1. */

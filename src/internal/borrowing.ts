@@ -6,10 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
-import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Closed, HookFailed, LeaseEnded, PoolError, Suspended } from "../PoolError.ts"
-import { type Background, uncaught } from "./background.ts"
+import type { Background } from "./background.ts"
 import { Group, taken } from "./group.ts"
 import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
@@ -54,13 +53,6 @@ const dropped = new FinalizationRegistry<WeakRef<Lease<unknown>>>((ref) => {
   if (lease?.active === true) lease.item.home.leaked(lease)
 })
 
-// So many take a few milliseconds: as long as others may have to wait for their turn.
-const atOnce = 256
-
-// Where leases take longer than a turn, one in a thousand wakes tries it for nothing.
-const shortPause = 16
-const longPause = 1024
-
 type Using<A, E> = <B, E2, R2>(
   f: (item: A) => Effect.Effect<B, E2, R2>
 ) => Effect.Effect<B, E | E2 | PoolError, R2>
@@ -75,15 +67,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
   /** Somebody will ask where an item was borrowed. */
   private readonly traces: boolean
   private readonly background: Background<R>
-  private readonly scheduler: Scheduler.Scheduler
   private readonly view: View<A, unknown> | undefined
-  private woken: Array<Borrower<A>> = []
-  /** `resumeAll` will come, whether anybody is woken or not. */
-  private coming = false
-  /** So many times more it comes only when it is called. */
-  private patience = 0
-  /** Next time that it comes in vain, so many. */
-  private pause = shortPause
 
   constructor(pool: Host<A, R>, view?: View<A, unknown>) {
     const { effects, settings } = pool
@@ -91,7 +75,6 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     this.failed = view?.failed
     this.state = pool.state
     this.background = pool.background
-    this.scheduler = pool.background.scheduler
     this.onBorrow = effects.onBorrow === undefined
       ? undefined
       : (item, left, done) => pool.work.onBorrow(item, left, done)
@@ -296,7 +279,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
       if (borrower.lease !== lease || borrower.begun) return
       if (Exit.isSuccess(exit)) {
         borrower.ready = true
-        this.wake(borrower)
+        this.state.waker.wake(borrower)
       } else {
         this.state.ending.doom(lease.item, "onBorrow failed", lease.since)
         this.state.refuseLent(borrower, {
@@ -349,62 +332,4 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     const error = new PoolError({ pool: this.state.settings.name, reason })
     return this.view === undefined ? error : this.view.error(error) as PoolError
   }
-
-  // A borrower is resumed in a turn of its own scheduler, never on the stack of
-  // whoever woke it. All that share the pool's are resumed in one task: every fiber
-  // has a dispatcher of its own, and a task in each would cost a turn of the event
-  // loop each. But not ten thousand in one, as when the time of all ends at once.
-  wake(borrower: Borrower<A>): void {
-    borrower.called++
-    if (borrower.holder.cache.scheduler !== this.scheduler) return wakeElsewhere(borrower)
-    if (this.woken.push(borrower) === 1 && !this.coming) this.background.next(this.resumeAll)
-  }
-
-  private readonly resumeAll = (): void => {
-    const { woken } = this
-    if (this.coming) {
-      this.coming = false
-      if (woken.length === 0) return this.cameInVain()
-      this.pause = shortPause
-    }
-    // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
-    this.woken = []
-    this.resume(woken, 0)
-    if (this.patience > 0) this.patience--
-    else if (this.state.waiters.head !== undefined && this.woken.length === 0) this.comeAgain()
-  }
-
-  private cameInVain(): void {
-    this.patience = this.pause
-    this.pause = Math.min(2 * this.pause, longPause)
-  }
-
-  // Who was resumed, and only yields before it gives back, does so before a task that is scheduled
-  // now: this resumes the next in the same turn of the event loop. A task that is scheduled by the
-  // wake costs a turn of its own, some 600 ns; one that came in vain would too.
-  private comeAgain(): void {
-    this.coming = true
-    this.background.next(this.resumeAll)
-  }
-
-  private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
-    const to = Math.min(woken.length, from + atOnce)
-    if (to < woken.length) this.background.next(() => this.resume(woken, to))
-    for (let i = from; i < to;) {
-      // What one of them throws must not cost those behind it.
-      try {
-        while (i < to) rouse(woken[i++]!)
-      } catch (error) {
-        uncaught(error)
-      }
-    }
-  }
-}
-
-const wakeElsewhere = (borrower: Borrower<unknown>): void =>
-  borrower.holder.currentDispatcher.scheduleTask(() => rouse(borrower), 0)
-
-const rouse = (borrower: Borrower<unknown>): void => {
-  borrower.called--
-  borrower.sleeper?.woken()
 }

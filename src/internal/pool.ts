@@ -109,6 +109,7 @@ export class Pool<A, E, R> {
       },
       rules,
       new PoolShell(this),
+      background,
       settings.leaseWarning === Infinity && settings.maxLease === Infinity ? undefined : this.leaseClock(),
       permits.length === 0 ? undefined : new Budget<A>(permits, new PoolMember(background, () => this.state))
     )

@@ -14,6 +14,7 @@ import type { Registry } from "./registry.ts"
 import type { Verdict } from "./rules.ts"
 import type { Rush, Since } from "./rush.ts"
 import type { Waiters } from "./waiters.ts"
+import type { Waker } from "./waking.ts"
 
 /** What can be set anew while the pool is in use. */
 export interface Size {
@@ -102,7 +103,6 @@ export interface Shell<A, R> {
   /** Ends what is being done to the item: a check, a reset, what follows a lease; its outcome no longer matters. */
   readonly stop: (item: Item<A>) => void
   readonly close: (id: number, scope: Scope.Closeable, exit: Exit.Exit<unknown, unknown>) => void
-  readonly wake: (borrower: Borrower<A>) => void
   /** A waiter's time ends then. */
   readonly deadline: (at: number) => void
   /** Answers with `retryNow` or `retryOver`, unless an open succeeds meanwhile. */
@@ -145,6 +145,8 @@ export interface Pooled<A> {
   readonly settings: Settings
   /** Where the pool shares permits with others. */
   readonly budget: Budget<A> | undefined
+  /** Resumes those who wait no more. */
+  readonly waker: Waker<A>
   readonly tally: Tally
   readonly idle: Idle<Item<A>>
   readonly items: Registry<A>

@@ -25,9 +25,8 @@ type Facts = Pick<BorrowTimeout, "counts" | "oldestLease" | "lastFailure" | "cap
 const manyLeases = 1000
 
 /** What the queue asks of the shell. */
-interface Caller<A> {
+interface Caller {
   readonly now: () => number
-  readonly wake: (borrower: Borrower<A>) => void
   readonly deadline: (at: number) => void
 }
 
@@ -39,13 +38,13 @@ export const nextTurn = (): number => ++turns
 export class Queue<A> {
   readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
   private readonly state: Pooled<A>
-  private readonly shell: Caller<A>
+  private readonly shell: Caller
   /** How many borrowers ever asked for what was not there at once. */
   turns = 0
   /** Each borrower needs one item, and nothing is opened or asked for besides. */
   private readonly alike: boolean
 
-  constructor(state: Pooled<A>, shell: Caller<A>) {
+  constructor(state: Pooled<A>, shell: Caller) {
     this.state = state
     this.shell = shell
     const { concurrency, targetUtilization } = state.settings
@@ -141,7 +140,7 @@ export class Queue<A> {
       if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
     }
     // Its hook may be under way.
-    this.shell.wake(borrower)
+    this.state.waker.wake(borrower)
   }
 
   /** The borrower leaves by itself, or because others of its group were refused. */
@@ -236,7 +235,7 @@ export class Queue<A> {
   refuse(borrower: Borrower<A>, refusal: Refusal, now: number): void {
     borrower.refusal = refusal
     if (this.state.listening) this.tell(reasonOf(refusal), borrower, now)
-    this.shell.wake(borrower)
+    this.state.waker.wake(borrower)
     this.state.rest()
   }
 

@@ -10,7 +10,7 @@ import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import type { Background } from "./background.ts"
 import type { Closer } from "./closer.ts"
-import type { Borrower, Item, Lease, Opening } from "./item.ts"
+import type { Item, Lease, Opening } from "./item.ts"
 import type { ItemWork } from "./itemWork.ts"
 import type { Opens } from "./opens.ts"
 import type { Shell, Work } from "./pooled.ts"
@@ -25,7 +25,6 @@ interface Host<A, E, R> {
   readonly opens: Opens<A, E, R>
   readonly closer: Closer
   readonly work: ItemWork<A, E, R>
-  readonly borrowing: { wake(borrower: Borrower<A>): void }
   readonly recycler: { dueAfter(at: number): void }
   readonly deadlineAlarm: Alarm
   readonly refillAlarm: Alarm
@@ -112,10 +111,6 @@ export class PoolShell<A, E, R> implements Shell<A, R> {
 
   stop(item: Item<A>): void {
     this.pool.work.stop(item)
-  }
-
-  wake(borrower: Borrower<A>): void {
-    this.pool.borrowing.wake(borrower)
   }
 
   deadline(at: number): void {

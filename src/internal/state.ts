@@ -82,6 +82,7 @@ import type { Share } from "./share.ts"
 import { Sharing } from "./sharing.ts"
 import { Sweeper } from "./sweeper.ts"
 import { newTally } from "./totals.ts"
+import { type Turns, Waker } from "./waking.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -119,6 +120,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   readonly rush: Rush
   readonly tally = newTally()
   usedAt = -Infinity
+  readonly waker: Waker<A>
   private readonly shell: Shell<A, R>
   private readonly clock: LeaseClock<A> | undefined
   readonly opener: Opener<A, R>
@@ -148,6 +150,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     settings: Settings,
     rules: Rules<A, R>,
     shell: Shell<A, R>,
+    turns: Turns,
     clock: LeaseClock<A> | undefined,
     budget: Budget<A> | undefined
   ) {
@@ -168,6 +171,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
     this.queue = new Queue(this, shell)
     this.waiters = this.queue.waiters
+    this.waker = new Waker(turns, this.waiters)
     this.sharing = new Sharing<A>(settings.concurrency, this.packs)
     this.replacing = new Replacing<A>(this, () => this.opener)
     this.sweeper = new Sweeper(this, rules, this.replacing, shell)
@@ -433,7 +437,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     borrower.refusal = refusal
     this.abandon(borrower, reasonOf(refusal))
     borrower.stop?.()
-    this.shell.wake(borrower)
+    this.waker.wake(borrower)
   }
 
   /** An item that is in no list begins to be lent. */
@@ -684,7 +688,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     borrower.lease = lease
     lease.handed = borrower
     this.unseen++
-    this.shell.wake(borrower)
+    this.waker.wake(borrower)
   }
 
   /**
