@@ -273,7 +273,8 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     }
     let over = false
     borrower.touched = true
-    const stop = borrower.stop = onBorrow(lease.item, borrower.deadline - this.background.now(), (exit) => {
+    const left = this.state.queue.deadline(borrower) - this.background.now()
+    const stop = borrower.stop = onBorrow(lease.item, left, (exit) => {
       over = true
       // Its function may have called back into the pool.
       if (borrower.lease !== lease || borrower.begun) return

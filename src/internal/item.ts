@@ -226,45 +226,43 @@ export interface Sleeper {
 }
 
 export class Borrower<A> implements Waiters.Waiter {
-  /** Its number among all that ever waited. */
-  turn = 0
+  // First what handing it an item touches.
   holder!: Holder
-  /** It shares with nobody. */
-  alone = false
-  /** How many items its fiber asked for in one step. */
-  group = 1
-  private asked: Since = 0
-  /** How long it waits, in milliseconds. */
-  private patience = 0
-  /** When its item is lost it waits for another. */
-  waits = true
   ahead: Waiters.Waiter | undefined = undefined
   behind: Waiters.Waiter | undefined = undefined
-  queued = false
   supply: Waiters.Supply | undefined = undefined
+  queued = false
+  /** It shares with nobody. */
+  alone = false
   lease: Lease<A> | undefined = undefined
+  /** How often it is still to be woken, in turns that have not begun yet. */
+  called = 0
+  /** Once the borrower's fiber sleeps. */
+  sleeper: Sleeper | undefined = undefined
   refusal: Refusal | undefined = undefined
+  /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
+  begun = false
+  /** Its number among all that ever waited; 0 before it comes, and after it has gone. */
+  turn = 0
+  private asked: Since = 0
+  /** How many items its fiber asked for in one step. */
+  group = 1
+  /** When its item is lost it waits for another. */
+  waits = true
   /** The hook before a lease has begun on its item: nobody knows in what state that is. */
   touched = false
   /** Nothing stands any more between it and its item. */
   ready = false
   /** Ends the hook that is under way. */
   stop: (() => void) | undefined = undefined
-  /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
-  begun = false
-  /** How often it is still to be woken, in turns that have not begun yet. */
-  called = 0
-  /** Once the borrower's fiber sleeps. */
-  sleeper: Sleeper | undefined = undefined
 
   /** One who is gone may come again. */
-  come(turn: number, holder: Holder, alone: boolean, group: number, asked: Since, patience: number): this {
+  come(turn: number, holder: Holder, alone: boolean, group: number, asked: Since): this {
     this.turn = turn
     this.holder = holder
     this.alone = alone
     this.group = group
     this.asked = asked
-    this.patience = patience
     return this
   }
 
@@ -272,16 +270,12 @@ export class Borrower<A> implements Waiters.Waiter {
   gone(): void {
     this.holder = undefined as never
     this.lease = this.refusal = undefined
-    this.asked = 0
+    this.asked = this.turn = 0
     this.begun = false
   }
 
   get since(): number {
     return timeOf(this.asked)
-  }
-
-  get deadline(): number {
-    return this.since + this.patience
   }
 
   get settled(): boolean {

@@ -53,9 +53,14 @@ export class Queue<A> {
 
   /** A borrower in its order of arrival. */
   arrival(holder: Holder, alone: boolean, group: number, since: Since, again?: Borrower<A>): Borrower<A> {
-    const { borrowTimeout, concurrency } = this.state.settings
     this.turns++
-    return (again ?? new Borrower<A>()).come(nextTurn(), holder, alone && concurrency > 1, group, since, borrowTimeout)
+    return (again ?? new Borrower<A>()).come(
+      nextTurn(),
+      holder,
+      alone && this.state.settings.concurrency > 1,
+      group,
+      since
+    )
   }
 
   /** The borrower may be settled already when this returns. */
@@ -86,9 +91,14 @@ export class Queue<A> {
       this.left(now)
     } else if (borrowTimeout < Infinity && waiters.head === borrower) {
       // The alarm of who is behind is set when those before it have left.
-      shell.deadline(borrower.deadline)
+      shell.deadline(this.deadline(borrower))
     }
     return borrower
+  }
+
+  /** Until when it waits. */
+  deadline(borrower: Borrower<A>): number {
+    return borrower.since + this.state.settings.borrowTimeout
   }
 
   /** How many wait with nothing under way for them: an item that is opened or checked serves several who share it. */
@@ -137,7 +147,7 @@ export class Queue<A> {
       let next = this.waiters.head
       while (next !== undefined && next.turn < borrower.turn) next = next.behind as Borrower<A> | undefined
       this.waiters.insert(borrower, next)
-      if (borrower.deadline !== Infinity) this.shell.deadline(borrower.deadline)
+      if (this.state.settings.borrowTimeout < Infinity) this.shell.deadline(this.deadline(borrower))
     }
     // Its hook may be under way.
     this.state.waker.wake(borrower)
@@ -171,12 +181,13 @@ export class Queue<A> {
   /** Refuses every waiter whose time is over; the time at which the next one's is. */
   expire(now: number): number {
     let facts: Facts | undefined
-    for (let { head } = this.waiters; head !== undefined && head.deadline <= now; head = this.waiters.head) {
+    for (let { head } = this.waiters; head !== undefined && this.deadline(head) <= now; head = this.waiters.head) {
       facts ??= this.facts(now)
       this.timeOut(head, now, facts)
     }
     if (facts !== undefined) this.left(now)
-    return this.waiters.head?.deadline ?? Infinity
+    const { head } = this.waiters
+    return head === undefined ? Infinity : this.deadline(head)
   }
 
   private timeOut(borrower: Borrower<A>, now: number, facts: Facts): void {

@@ -319,12 +319,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
    * others of its group. Until `begin` it has not got it. Undefined when nothing is
    * available to one that would not wait.
    */
-  reserve(holder: Holder, kind: Kind, group: number): Borrower<A> | undefined {
+  reserve(holder: Holder, kind: Kind, group: number, again?: Borrower<A>): Borrower<A> | undefined {
     const alone = kind === "alone"
     const waits = kind !== "available"
     const lease = waits ? this.pick(holder, alone) : this.pickAvailable(holder)
-    if (lease === undefined) return waits ? this.queue.enter(holder, alone, group) : undefined
-    const borrower = this.queue.arrival(holder, alone, group, lease.since)
+    if (lease === undefined) return waits ? this.queue.enter(holder, alone, group, again) : undefined
+    const borrower = this.queue.arrival(holder, alone, group, lease.since, again)
     borrower.waits = waits
     this.hand(lease, borrower)
     this.openAhead(lease.since)

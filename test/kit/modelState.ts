@@ -110,7 +110,7 @@ export const checkSettled = (inside: Inside, plan: Plan, world: World): void => 
   }
   checkOpens(inside, plan, world)
   checkCalm(inside, true, world)
-  const first = Math.min(...waitersOf(inside).map(({ deadline }) => deadline))
+  const first = Math.min(...waitersOf(inside).map((waiter) => state.queue.deadline(waiter)))
   if (first <= now) world.fail("borrowTimeout", `a waiter whose time ended at ${first} waits at ${now}`)
   if (first < Infinity && !armed(inside.deadlineAlarm, first)) {
     world.fail("borrowTimeout", "no alarm for the first deadline")
