@@ -18,7 +18,11 @@ const shortPause = 16
 const longPause = 1024
 
 export class Waker<A> {
-  private woken: Array<Borrower<A>> = []
+  /** Those who are to be resumed, so many; what stands behind them is nothing. */
+  private woken: Array<Borrower<A> | undefined> = []
+  private count = 0
+  /** The next to be used so, if there is one: to make one for each task costs 1 % of a lease. */
+  private spare: Array<Borrower<A> | undefined> | undefined = undefined
   /** `resumeAll` will come, whether anybody is woken or not. */
   private coming = false
   private readonly scheduler: Scheduler.Scheduler
@@ -41,21 +45,25 @@ export class Waker<A> {
   wake(borrower: Borrower<A>): void {
     borrower.called++
     if (borrower.holder.cache.scheduler !== this.scheduler) return wakeElsewhere(borrower)
-    if (this.woken.push(borrower) === 1 && !this.coming) this.dispatcher.scheduleTask(this.resumeAll, 0)
+    this.woken[this.count] = borrower
+    if (++this.count === 1 && !this.coming) this.dispatcher.scheduleTask(this.resumeAll, 0)
   }
 
   private readonly resumeAll = (): void => {
-    const { woken } = this
+    const { count, woken } = this
     if (this.coming) {
       this.coming = false
-      if (woken.length === 0) return this.cameInVain()
+      if (count === 0) return this.cameInVain()
       this.pause = shortPause
     }
     // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
-    this.woken = []
-    this.resume(woken, 0)
+    this.woken = this.spare ?? []
+    this.spare = undefined
+    this.count = 0
+    this.resume(woken, 0, count)
+    if (count <= atOnce) this.spare = woken
     if (this.patience > 0) this.patience--
-    else if (this.waiters.head !== undefined && this.woken.length === 0) this.comeAgain()
+    else if (this.waiters.head !== undefined && this.count === 0) this.comeAgain()
   }
 
   private cameInVain(): void {
@@ -71,13 +79,17 @@ export class Waker<A> {
     this.dispatcher.scheduleTask(this.resumeAll, 0)
   }
 
-  private resume(woken: ReadonlyArray<Borrower<A>>, from: number): void {
-    const to = Math.min(woken.length, from + atOnce)
-    if (to < woken.length) this.dispatcher.scheduleTask(() => this.resume(woken, to), 0)
+  private resume(woken: Array<Borrower<A> | undefined>, from: number, count: number): void {
+    const to = Math.min(count, from + atOnce)
+    if (to < count) this.dispatcher.scheduleTask(() => this.resume(woken, to, count), 0)
     for (let i = from; i < to;) {
       // What one of them throws must not cost those behind it.
       try {
-        while (i < to) rouse(woken[i++]!)
+        while (i < to) {
+          const borrower = woken[i]!
+          woken[i++] = undefined
+          rouse(borrower)
+        }
       } catch (error) {
         uncaught(error)
       }
