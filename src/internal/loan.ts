@@ -14,6 +14,7 @@ import type { Borrowing } from "./borrowing.ts"
 import { Borrower, type Holder, type Kind, type Lease, type Sleeper } from "./item.ts"
 import { type Evaluated, operation } from "./operation.ts"
 import type { Site } from "./site.ts"
+import { spares } from "./spares.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 
@@ -153,17 +154,10 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
 
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
     const { f, lender, manner } = this
-    const loan = ((spare.pop() ?? new Loan()) as Loan<A, E, R, B, E2, R2>).of(lender, manner, f)
+    const loan = (loans.take() as Loan<A, E, R, B, E2, R2>).of(lender, manner, f)
     return lender.queued === true && manner.kind !== "available" ? loan.inTurn(fiber) : loan.whole
   }
 }
-
-// Loans that are over, of all pools, to be used again: to make one, with its end and what it does
-// while it waits, costs as much as a lease does besides. They keep nothing of whom they were for.
-const spare: Array<unknown> = []
-
-// As many as are resumed in one task, and 150 kB.
-const mostSpare = 256
 
 const AskingOperation = operation(function(fiber) {
   return this.start(fiber)
@@ -315,9 +309,12 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
     if (held === undefined || this.turn > 0) {
       this.resume = undefined
       // Whoever is still to wake it must not wake the next, and a hook before its lease may still tell it how it ended.
-      if (this.called > 0 || pool?.onBorrow !== undefined) return
+      if (this.called > 0 || pool?.onBorrow !== undefined) return loans.lose()
       this.gone()
     }
-    if (spare.length < mostSpare) spare.push(this)
+    loans.keep(this)
   }
 }
+
+/** Of all pools. Each of them lying ready takes some 500 bytes. */
+export const loans = spares<unknown>(() => new Loan())

@@ -11,6 +11,7 @@
 import { Clock, Effect, type Exit, type Fiber, type Scheduler } from "effect"
 import { monotonicMillis } from "../../src/internal/monotonic.ts"
 import { type Evaluated, operation } from "../../src/internal/operation.ts"
+import { spares } from "../../src/internal/spares.ts"
 
 type AnyExit = Exit.Exit<unknown, unknown>
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -179,12 +180,10 @@ class Use extends UseOperation<unknown, never, never> implements Evaluated<unkno
 
   start(fiber: AnyFiber): Effect.Effect<unknown> {
     const { pool, work } = this
-    const loan = (spare.pop() ?? new Loan()).of(pool, work, fiber)
+    const loan = loans.take().of(pool, work, fiber)
     return pool.first === undefined ? loan.whole : loan.wholly
   }
 }
-
-const spare: Array<Loan> = []
 
 const LoanOperation = operation(function(fiber) {
   return this.start(fiber)
@@ -232,8 +231,10 @@ class Loan extends LoanOperation<unknown, never, never> implements Evaluated<unk
       this.pool =
       this.work =
         undefined
-    if (spare.length < 256) spare.push(this)
+    loans.keep(this)
   }
 }
+
+const loans = spares(() => new Loan())
 
 export const sketch = (size: number) => Effect.map(Clock.Clock, (clock) => new Sketch(size, clock))

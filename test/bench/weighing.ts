@@ -1,6 +1,7 @@
 /** Bytes on the heap: of an idle item, of a borrower that waits, of a pool. */
 import { Effect, Pool, type Scope } from "effect"
 import { QueuePool } from "effect-queuepool"
+import { loans } from "../../src/internal/loan.ts"
 import type { Weighed } from "./measure.ts"
 import { acquire, optionsOf, together } from "./pools.ts"
 
@@ -80,6 +81,12 @@ const ourWaiters = Effect.gen(function*() {
   return [pool, fiber, yield* Effect.filterOrFail(pool.stats, ({ pending }) => pending === waiters)]
 })
 
+/** Loans that lie ready would be used again: who waits would seem to weigh less. */
+const withoutSpares = Effect.acquireRelease(
+  Effect.sync(() => Array.from({ length: loans.size() }, () => loans.take())),
+  (taken) => Effect.sync(() => taken.forEach(loans.keep))
+)
+
 const effectWaiters = Effect.gen(function*() {
   const pool = yield* Pool.make({ acquire, size: 1 })
   yield* Pool.get(pool)
@@ -97,7 +104,7 @@ const waiting: Weighed = {
   }],
   weights: Effect.all({
     fiber: bytes(waiters, suspended(Effect.callback<void>(() => {}))),
-    "our waiter": bytes(waiters, ourWaiters),
+    "our waiter": Effect.scoped(Effect.andThen(withoutSpares, bytes(waiters, ourWaiters))),
     "effect waiter": bytes(waiters, effectWaiters)
   })
 }
