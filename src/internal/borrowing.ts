@@ -256,7 +256,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   abandon(borrower: Borrower<A>, why: string): void {
     if (borrower.begun) return
-    borrower.stop?.()
+    borrower.terms?.stop?.()
     this.state.abandon(borrower, why)
   }
 
@@ -268,18 +268,18 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     const { onBorrow } = this
     const lease = borrower.lease!
     if (onBorrow === undefined) {
-      borrower.ready = true
+      borrower.own.ready = true
       return undefined
     }
     let over = false
-    borrower.touched = true
+    borrower.own.touched = true
     const left = this.state.queue.deadline(borrower) - this.background.now()
-    const stop = borrower.stop = onBorrow(lease.item, left, (exit) => {
+    const stop = borrower.own.stop = onBorrow(lease.item, left, (exit) => {
       over = true
       // Its function may have called back into the pool.
       if (borrower.lease !== lease || borrower.begun) return
       if (Exit.isSuccess(exit)) {
-        borrower.ready = true
+        borrower.own.ready = true
         this.state.waker.wake(borrower)
       } else {
         this.state.ending.doom(lease.item, "onBorrow failed", lease.since)

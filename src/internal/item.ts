@@ -225,8 +225,22 @@ export interface Sleeper {
   woken(): void
 }
 
+/** What only those have who ask for several items, do not wait, or have a hook before their lease. */
+class Terms {
+  /** How many items its fiber asked for in one step. */
+  group = 1
+  /** When its item is lost it waits for another. */
+  waits = true
+  /** The hook before a lease has begun on its item: nobody knows in what state that is. */
+  touched = false
+  /** Nothing stands any more between it and its item. */
+  ready = false
+  /** Ends the hook that is under way. */
+  stop: (() => void) | undefined = undefined
+}
+
 export class Borrower<A> implements Waiters.Waiter {
-  // First what handing it an item touches.
+  // What ten thousand of them cost is memory that is in no cache: each has as few fields as can be.
   holder!: Holder
   ahead: Waiters.Waiter | undefined = undefined
   behind: Waiters.Waiter | undefined = undefined
@@ -245,24 +259,15 @@ export class Borrower<A> implements Waiters.Waiter {
   /** Its number among all that ever waited; 0 before it comes, and after it has gone. */
   turn = 0
   private asked: Since = 0
-  /** How many items its fiber asked for in one step. */
-  group = 1
-  /** When its item is lost it waits for another. */
-  waits = true
-  /** The hook before a lease has begun on its item: nobody knows in what state that is. */
-  touched = false
-  /** Nothing stands any more between it and its item. */
-  ready = false
-  /** Ends the hook that is under way. */
-  stop: (() => void) | undefined = undefined
+  terms: Terms | undefined = undefined
 
   /** One who is gone may come again. */
   come(turn: number, holder: Holder, alone: boolean, group: number, asked: Since): this {
     this.turn = turn
     this.holder = holder
     this.alone = alone
-    this.group = group
     this.asked = asked
+    if (group > 1) this.own.group = group
     return this
   }
 
@@ -272,6 +277,27 @@ export class Borrower<A> implements Waiters.Waiter {
     this.lease = this.refusal = undefined
     this.asked = this.turn = 0
     this.begun = false
+  }
+
+  /** Its terms, to be changed. */
+  get own(): Terms {
+    return this.terms ??= new Terms()
+  }
+
+  get group(): number {
+    return this.terms === undefined ? 1 : this.terms.group
+  }
+
+  get waits(): boolean {
+    return this.terms === undefined || this.terms.waits
+  }
+
+  get touched(): boolean {
+    return this.terms !== undefined && this.terms.touched
+  }
+
+  get ready(): boolean {
+    return this.terms !== undefined && this.terms.ready
   }
 
   get since(): number {

@@ -269,7 +269,7 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
       this.turn = 0
       return this.start(this.holder)
     }
-    if (this.ready || pool.onBorrow === undefined) return this.give(pool.begin(this))
+    if (pool.onBorrow === undefined || this.ready) return this.give(pool.begin(this))
     const hook = pool.ready(this)
     return hook === undefined ? this.next() : Effect.flatMap(hook, () => this.next())
   }
@@ -299,7 +299,7 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
 
   /** It may be another's now. */
   private rest(): void {
-    const { held, pool } = this
+    const { held } = this
     this.f =
       this.pool =
       this.held =
@@ -309,7 +309,7 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
     if (held === undefined || this.turn > 0) {
       this.resume = undefined
       // Whoever is still to wake it must not wake the next, and a hook before its lease may still tell it how it ended.
-      if (this.called > 0 || pool?.onBorrow !== undefined) return loans.lose()
+      if (this.called > 0 || this.terms !== undefined) return loans.lose()
       this.gone()
     }
     loans.keep(this)

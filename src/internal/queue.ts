@@ -141,7 +141,7 @@ export class Queue<A> {
    */
   enterAgain(borrower: Borrower<A>, now: number): void {
     borrower.lease = undefined
-    borrower.touched = borrower.ready = false
+    if (borrower.terms !== undefined) borrower.terms.touched = borrower.terms.ready = false
     if (borrower.waits) {
       if (this.turnedAway(borrower, now)) return
       let next = this.waiters.head

@@ -325,7 +325,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const lease = waits ? this.pick(holder, alone) : this.pickAvailable(holder)
     if (lease === undefined) return waits ? this.queue.enter(holder, alone, group, again) : undefined
     const borrower = this.queue.arrival(holder, alone, group, lease.since, again)
-    borrower.waits = waits
+    if (!waits) borrower.own.waits = false
     this.hand(lease, borrower)
     this.openAhead(lease.since)
     return borrower
@@ -436,7 +436,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   refuseLent(borrower: Borrower<A>, refusal: Refusal): void {
     borrower.refusal = refusal
     this.abandon(borrower, reasonOf(refusal))
-    borrower.stop?.()
+    borrower.terms?.stop?.()
     this.waker.wake(borrower)
   }
 
@@ -701,7 +701,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     lease.handed = undefined
     this.unseen--
     // From when it was handed to it, unless somebody wants to know more exactly, or there was more to wait for.
-    if (this.calm && !borrower.touched && borrower.group === 1) return lease
+    if (this.calm && borrower.terms === undefined) return lease
     lease.since = this.shell.now()
     this.grant(lease, lease.since - borrower.since)
     return lease
