@@ -1,9 +1,10 @@
 /** A borrowing that is over is used again for the next: of the one before, nothing may be left. */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Context, Deferred, Effect, Exit, Fiber, Scheduler, Scope } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Option, Scheduler, Scope } from "effect"
 import { QueuePool, QueuePoolMap } from "effect-queuepool"
 import * as v8 from "node:v8"
 import * as vm from "node:vm"
+import type { Borrower } from "../src/internal/item.ts"
 import { loans } from "../src/internal/loan.ts"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
@@ -22,6 +23,18 @@ const lent = Effect.gen(function*() {
   yield* Scope.provide(pool.get, scope)
   return { pool, source, giveBack: Scope.close(scope, Exit.void) }
 })
+
+/** What those that lie ready have of whom they were for. */
+const leftInSpares = (): Array<string> => {
+  const ready = Array.from({ length: loans.size() }, () => loans.take() as Borrower<unknown>)
+  ready.forEach(loans.keep)
+  const its = new Set(["asking", "ends", "sleeps", "plain", "waiting", "wholly"])
+  return ready.flatMap((loan) =>
+    Object.entries(loan).flatMap(([name, value]) =>
+      its.has(name) || [undefined, false, 0, loan].includes(value) ? [] : [name]
+    )
+  )
+}
 
 describe("a borrowing that is used again", () => {
   it.effect("is not woken for the one before, who was woken and left before its turn", () =>
@@ -136,6 +149,66 @@ describe("a borrowing that is used again", () => {
       assert.isFalse(Exit.isFailure(exit) && Cause.hasDies(exit.cause), String(exit))
     }))
 
+  it.effect("leaves nothing of a hook whose item died as the pool did", () =>
+    Effect.gen(function*() {
+      const dead = yield* Deferred.make<void>()
+      const scope = yield* Scope.make()
+      let hook: Effect.Effect<void> = Effect.void
+      const options = { acquire: Effect.succeed, max: 1, onBorrow: () => hook, monitor: () => Deferred.await(dead) }
+      const map = yield* Scope.provide(QueuePoolMap.make(options), scope)
+      yield* map.use("key", () => Effect.void)
+      hook = Effect.never
+      const asks = yield* atOnce(Effect.exit(map.useIfAvailable("key", () => Effect.void)))
+      yield* settle
+      Deferred.doneUnsafe(dead, Exit.void)
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(asks)
+      assert.deepStrictEqual(leftInSpares(), [])
+      // Who takes it next has to wait.
+      const other = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 1, onBorrow: () => Effect.void })
+      assert.strictEqual(yield* other.use(Effect.succeed), "item")
+      const { leases, pending } = yield* other.stats
+      assert.deepStrictEqual([leases, pending], [0, 0])
+    }))
+
+  it.effect("leaves nothing of a hook where the next pool of its key has none", () =>
+    Effect.gen(function*() {
+      let dead = yield* Deferred.make<void>()
+      let hook: Effect.Effect<void> | undefined = Effect.void
+      const map = yield* QueuePoolMap.make({
+        acquire: Effect.succeed<string>,
+        max: 1,
+        monitor: () => Deferred.await(dead),
+        forKey: () => hook === undefined ? undefined : { onBorrow: () => hook! }
+      })
+      yield* map.use("key", () => Effect.void)
+      hook = Effect.never
+      const turns: Array<() => void> = []
+      const run = () => {
+        for (let task = turns.shift(); task !== undefined; task = turns.shift()) task()
+      }
+      const slow: Scheduler.Scheduler = {
+        executionMode: "async",
+        shouldYield: () => false,
+        makeDispatcher: () => ({ scheduleTask: (task) => void turns.push(task), flush: run })
+      }
+      const asks = yield* atOnce(
+        Effect.provideService(map.useIfAvailable("key", Effect.succeed), Scheduler.Scheduler, slow)
+      )
+      run()
+      yield* settle
+      run()
+      Deferred.doneUnsafe(dead, Exit.void)
+      yield* settle
+      assert.deepStrictEqual(yield* map.keys, [])
+      dead = yield* Deferred.make<void>()
+      hook = undefined
+      yield* map.use("key", () => Effect.void)
+      run()
+      assert.deepStrictEqual(asks.pollUnsafe(), Exit.succeed(Option.some("key")))
+      assert.deepStrictEqual(leftInSpares(), [])
+    }))
+
   it.effect("is one for each run of the same effect", () =>
     Effect.gen(function*() {
       const pool = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 3 })
@@ -145,19 +218,6 @@ describe("a borrowing that is used again", () => {
       yield* use
       const { borrowed, returned } = yield* pool.stats
       assert.deepStrictEqual([ids.size, borrowed, returned], [11, 11, 11])
-    }))
-
-  it.effect("is not counted as in use for ever where it is never used again", () =>
-    Effect.gen(function*() {
-      const source = new Source()
-      const hooked = yield* QueuePool.make({ acquire: source.acquire, max: 1, onBorrow: () => Effect.void })
-      yield* Effect.replicateEffect(hooked.use(() => Effect.void), 500)
-      const { giveBack, pool } = yield* lent
-      const crowd = yield* Effect.forEach(Array.from({ length: 1000 }), () => atOnce(pool.use(() => Effect.void)))
-      yield* giveBack
-      yield* Fiber.joinAll(crowd)
-      yield* Effect.replicateEffect(pool.use(() => Effect.void), 1000)
-      assert.isAtMost(loans.size(), 256)
     }))
 
   it.effect("keeps nothing of whom it was for, nor of the pool", () =>

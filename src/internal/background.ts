@@ -43,7 +43,8 @@ class Ground<R> {
 
   readonly fork = <A, E>(effect: Effect.Effect<A, E, R>): Fiber.Fiber<A, E> => this.runFork(effect)
 
-  readonly next = (task: () => void): void => this.dispatcher.scheduleTask(task, 0)
+  /** In its own turn, a task that throws nothing. */
+  private readonly next = (task: () => void): void => this.dispatcher.scheduleTask(task, 0)
 
   readonly later = (task: () => void): void => this.next(() => guarded(task))
 }
@@ -88,11 +89,6 @@ export class Background<R> {
 
   get rush(): Rush {
     return this.ground.rush
-  }
-
-  /** In its own turn, a task that throws nothing. */
-  get next(): (task: () => void) => void {
-    return this.ground.next
   }
 
   /** In its own turn. What a task throws must not cost the tasks that share its turn. */

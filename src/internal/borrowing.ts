@@ -245,7 +245,6 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     return this.state.queue.enter(fiber, kind === "alone", 1, again)
   }
 
-  /** The borrower goes without, unless its lease has begun. */
   reserve(fiber: Holder, group: number): Borrower<A> {
     return this.state.reserve(fiber, "alone", group)!
   }
@@ -254,6 +253,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     return this.state.begin(borrower)
   }
 
+  /** The borrower goes without, unless its lease has begun. */
   abandon(borrower: Borrower<A>, why: string): void {
     if (borrower.begun) return
     borrower.terms?.stop?.()

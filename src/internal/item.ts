@@ -251,12 +251,12 @@ export class Borrower<A> implements Waiters.Waiter {
   lease: Lease<A> | undefined = undefined
   /** How often it is still to be woken, in turns that have not begun yet. */
   called = 0
-  /** Once the borrower's fiber sleeps. */
+  /** From when the borrower's fiber first sleeps. */
   sleeper: Sleeper | undefined = undefined
   refusal: Refusal | undefined = undefined
   /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
   begun = false
-  /** Its number among all that ever waited; 0 before it comes, and after it has gone. */
+  /** Its number among all that ever waited; 0 before it comes, and when a loan is over. */
   turn = 0
   private asked: Since = 0
   terms: Terms | undefined = undefined

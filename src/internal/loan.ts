@@ -178,7 +178,10 @@ class Asking<B, E, R> extends AskingOperation<B, E, R> implements Evaluated<B, E
   }
 }
 
-/** One borrowing, from before it asks to after it is over; then another's. Where it has to wait it is the borrower. */
+/**
+ * One borrowing, from before it asks to after it is over; then another's. Where it has to
+ * wait, or has a hook before its lease, it is the borrower.
+ */
 class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper {
   /** Wakes its fiber. */
   private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
@@ -306,10 +309,11 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
       this.manner =
       this.lender =
         undefined
-    if (held === undefined || this.turn > 0) {
+    // Whoever is still to wake it must not wake the next, and what a hook before its lease has left is not for others.
+    const spent = this.called > 0 || this.terms !== undefined
+    if (spent || held === undefined || this.turn > 0) {
       this.resume = undefined
-      // Whoever is still to wake it must not wake the next, and a hook before its lease may still tell it how it ended.
-      if (this.called > 0 || this.terms !== undefined) return loans.lose()
+      if (spent) return
       this.gone()
     }
     loans.keep(this)

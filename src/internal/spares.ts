@@ -1,40 +1,42 @@
 // What is over, kept for the next who needs one: where to make one costs as much as all that is
-// done with it besides.
+// done with it besides. What was taken need not come back.
 
-// So many lie ready whatever is in use: as many borrowers as are resumed in one task.
+// So many lie ready in any case: as many borrowers as are resumed in one task.
 const few = 256
 
-// Beyond that, what a crowd has left is for the next crowd. While less than one of so many is in
-// use, what comes back goes: of those that lie ready, each use costs one.
-const perOne = 16
+// What a crowd has left is for the next crowd. But of those that nobody has needed in a thousand
+// uses, some go: a thousand that were needed once are gone after 64,000 uses.
+const uses = 1024
+const gone = 16
 
 export interface Spares<T> {
   take(): T
   /** It came back, and keeps nothing of whom it was for. */
   keep(one: T): void
-  /** One that was taken is not to be used again. */
-  lose(): void
   /** How many lie ready. */
   size(): number
 }
 
 export const spares = <T>(make: () => T): Spares<T> => {
   const ready: Array<T> = []
-  // Those that lie ready, and those in use.
-  let all = 0
-  const made = (): T => {
-    all++
-    return make()
+  let left = uses
+  // So many have been ready all the time since `left` was full.
+  let least = 0
+  const look = (): void => {
+    const idle = Math.min(gone, least - few)
+    if (idle > 0) ready.length -= idle
+    least = ready.length
+    left = uses
   }
   return {
-    take: () => ready.pop() ?? made(),
-    keep: (one) => {
-      const size = ready.length
-      if (size < few || size < perOne * (all - size)) ready.push(one)
-      else all--
+    take: () => {
+      const one = ready.pop()
+      if (ready.length < least) least = ready.length
+      return one ?? make()
     },
-    lose: () => {
-      all--
+    keep: (one) => {
+      ready.push(one)
+      if (--left === 0) look()
     },
     size: () => ready.length
   }

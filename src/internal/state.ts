@@ -29,7 +29,7 @@
 // What a lease costs (bytes are counted by test/allocation.test.ts; under it stands what
 // effect needs for an effect with an end, or for one in a scope of its own):
 // - `use` of an idle item allocates the effect itself; its Loan, with its end, was another's
-//   before (loan.ts): 193 bytes, where the floor takes 355. `get` allocates its entry in the
+//   before (loan.ts): some 200 bytes, where the floor takes 355. `get` allocates its entry in the
 //   scope; the finalizer and what it succeeds with are made when an item is lent by `get` for
 //   the first time. In here nothing is allocated: an item has had its lease since it was opened.
 // - The calls are `lend`, which takes the next item off the idle list, and `giveBack`, which
@@ -40,11 +40,11 @@
 // - Where a lease comes after work on something else, as it does on a socket, half of what it
 //   costs is what the processor has no more in its caches. So the fields that a lease touches
 //   stand first in their classes, beside each other.
-// - One who waits has a Borrower besides, which was another's too, a place among those who are
-//   woken together, and what effect needs to resume it: with a yield of its own, less than two bare yields.
-//   `enter` puts it in the queue; `pass` hands it the next item that comes back. One task
-//   resumes up to 256 of them, and in the turn of the event loop in which they were handed an
-//   item, if that comes back as it does among borrowers who only yield (borrowing.ts).
+// - One who waits is a Loan too, and has what effect needs to resume it besides: with a yield of
+//   its own, less than two bare yields. `enter` puts it in the queue; `pass` hands it the next
+//   item that comes back. One task resumes up to 256 of them, and in the turn of the event loop
+//   in which they were handed an item, if that comes back as it does among borrowers who only
+//   yield (waking.ts).
 // - The clock is read when a lease begins and when it ends, in a rush once for 32 of
 //   these moments, and for those who have to wait at the end of the turn (rush.ts), but not when
 //   an item comes back that is checked or reset. No fiber and no timer: who waits first sets one
