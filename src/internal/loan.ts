@@ -309,11 +309,10 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
       this.manner =
       this.lender =
         undefined
-    // Whoever is still to wake it must not wake the next, and what a hook before its lease has left is not for others.
-    const spent = this.called > 0 || this.terms !== undefined
-    if (spent || held === undefined || this.turn > 0) {
+    if (held === undefined || this.turn > 0 || this.terms !== undefined) {
       this.resume = undefined
-      if (spent) return
+      // Whoever is still to wake it must not wake the next, and what a hook before its lease has left is not for others.
+      if (this.called > 0 || this.terms !== undefined) return
       this.gone()
     }
     loans.keep(this)

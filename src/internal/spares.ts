@@ -4,10 +4,9 @@
 // So many lie ready in any case: as many borrowers as are resumed in one task.
 const few = 256
 
-// What a crowd has left is for the next crowd. But of those that nobody has needed in a thousand
-// uses, some go: a thousand that were needed once are gone after 64,000 uses.
-const uses = 1024
-const gone = 16
+// What a crowd has left is for the next crowd. But while more than a few lie ready, one of so many
+// that come back goes: a thousand that nobody needs any more are gone after 64,000 uses.
+const most = 64
 
 export interface Spares<T> {
   take(): T
@@ -19,24 +18,12 @@ export interface Spares<T> {
 
 export const spares = <T>(make: () => T): Spares<T> => {
   const ready: Array<T> = []
-  let left = uses
-  // So many have been ready all the time since `left` was full.
-  let least = 0
-  const look = (): void => {
-    const idle = Math.min(gone, least - few)
-    if (idle > 0) ready.length -= idle
-    least = ready.length
-    left = uses
-  }
+  let left = most
   return {
-    take: () => {
-      const one = ready.pop()
-      if (ready.length < least) least = ready.length
-      return one ?? make()
-    },
+    take: () => ready.pop() ?? make(),
     keep: (one) => {
-      ready.push(one)
-      if (--left === 0) look()
+      if (ready.length < few || --left > 0) ready.push(one)
+      else left = most
     },
     size: () => ready.length
   }
