@@ -1,4 +1,4 @@
-/** What is kept for the next: as much as those in use may need again, and no more. */
+/** What is kept for the next: as much as a crowd has left, and by and by no more than a few. */
 import { assert, describe, it } from "@effect/vitest"
 import { spares } from "../src/internal/spares.ts"
 

@@ -164,7 +164,7 @@ const AskingOperation = operation(function(fiber) {
 })
 
 // The loan as an effect. An effect's `evaluate` is looked for among its own fields, one by one, each
-// time: the loan has thirty, this has one. Four per cent of a `use`.
+// time: the loan has more than twenty, this has one. Three per cent of a `use`.
 class Asking<B, E, R> extends AskingOperation<B, E, R> implements Evaluated<B, E, R> {
   private readonly loan: Evaluated<B, E, R>
 

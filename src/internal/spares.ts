@@ -6,7 +6,7 @@ const few = 256
 
 // What a crowd has left is for the next crowd. But while more than a few lie ready, one of so many
 // that come back goes: a thousand that nobody needs any more are gone after 64,000 uses.
-const most = 64
+const oneIn = 64
 
 export interface Spares<T> {
   take(): T
@@ -18,12 +18,12 @@ export interface Spares<T> {
 
 export const spares = <T>(make: () => T): Spares<T> => {
   const ready: Array<T> = []
-  let left = most
+  let left = oneIn
   return {
     take: () => ready.pop() ?? make(),
     keep: (one) => {
       if (ready.length < few || --left > 0) ready.push(one)
-      else left = most
+      else left = oneIn
     },
     size: () => ready.length
   }

@@ -57,6 +57,7 @@ export class Waker<A> {
       this.pause = shortPause
     }
     // Who is woken from here on is resumed in a turn of its own, and not before these begin to be.
+    // Nor does a scheduler that runs this within itself get the array that is being gone through.
     this.woken = this.spare ?? []
     this.spare = undefined
     this.count = 0
