@@ -88,6 +88,39 @@ describe("what the model once found", () => {
     { do: "interrupt", of: 0 },
     { do: "advance", millis: 40 }
   )
+  once(
+    "what a sweep checks is not replaced meanwhile",
+    { max: 3, minIdle: 1, rules: ["check"] },
+    { do: "checks", go: { slow: 5 }, always: false },
+    { do: "sweep" }
+  )
+  once(
+    "whose time is over as it loses its item hears so at once",
+    { borrowTimeout: 0, monitor: true, hooks: ["onBorrow"] },
+    { do: "get", kind: "use" },
+    { do: "onBorrow", go: { slow: 19 }, always: false },
+    { do: "get", kind: "use" },
+    { do: "kill", of: 0, go: "ok" }
+  )
+  once(
+    "a trial has room at once where max was made smaller",
+    { openConcurrency: 2 },
+    { do: "closes", go: { late: 25 }, always: false },
+    { do: "opens", go: { late: 40 }, always: false },
+    { do: "resize", min: 4, max: 4 },
+    { do: "resize", min: 0, max: 3 },
+    { do: "swap", go: "ok", over: 0 }
+  )
+  once(
+    "nobody shares an item whose onReturn has thrown",
+    { concurrency: 3, hooks: ["onReturn"] },
+    { do: "get", kind: "use" },
+    { do: "onReturn", go: "die", always: false },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "release", of: 0, end: "ok" }
+  )
 })
 
 describe("laws", () => {

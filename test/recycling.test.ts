@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Cron, Duration, Effect, Exit, Fiber, Random, Result, Schedule, Scope } from "effect"
+import { Cause, Cron, Deferred, Duration, Effect, Exit, Fiber, Random, Result, Schedule, Scope } from "effect"
 import { QueuePool, RecyclePolicy } from "effect-queuepool"
 import { TestClock } from "effect/testing"
 import { type Outcome, settle, Source, type Thing } from "./kit/items.ts"
@@ -804,6 +804,43 @@ describe("check", () => {
       assert.deepStrictEqual(yield* Fiber.join(sweep), { examined: 1, recycled: [{ item: 1, reason: "rule failed" }] })
       yield* settle
       assert.deepStrictEqual(source.closed, [1])
+    }))
+
+  const watched = Effect.fnUntraced(function*() {
+    const end = yield* Deferred.make<void>()
+    const death = yield* Deferred.make<void>()
+    const { pool, source } = yield* make({
+      max: 3,
+      minIdle: 1,
+      monitor: ({ id }) => id === 1 ? Deferred.await(death) : Effect.never,
+      recycle: RecyclePolicy.check(() => Effect.as(Deferred.await(end), false))
+    })
+    yield* settle
+    yield* Effect.forkChild(pool.sweep)
+    yield* settle
+    // Whatever makes the pool look for what is to be opened.
+    yield* pool.resize({ max: 4 })
+    yield* settle
+    return { death, end, pool, source }
+  })
+
+  it.effect("has nothing opened in place of what it looks at, with `minIdle`", () =>
+    Effect.gen(function*() {
+      const { end, pool, source } = yield* watched()
+      assert.deepStrictEqual([(yield* pool.stats).idle, source.attempts], [0, 1])
+      yield* Deferred.succeed(end, undefined)
+      yield* settle
+      assert.deepStrictEqual([(yield* pool.stats).idle, source.attempts], [1, 1])
+    }))
+
+  it.effect("of what dies meanwhile leaves `minIdle` as it was", () =>
+    Effect.gen(function*() {
+      const { death, end, pool, source } = yield* watched()
+      yield* Deferred.succeed(death, undefined)
+      yield* settle
+      yield* Deferred.succeed(end, undefined)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual([(yield* pool.stats).idle, source.attempts], [1, 2])
     }))
 
   it.effect("in a conjunction is run only when the other rules have spoken", () =>

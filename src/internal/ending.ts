@@ -140,6 +140,7 @@ export class Ending<A, R> {
         this.opener.holdAll(cause)
       }
       this.seize(item, reason, now)
+      this.queue.expire(now)
     }
     this.state.pump(now)
   }
@@ -288,7 +289,7 @@ export class Ending<A, R> {
     if (item.status === "checking") {
       this.state.checking--
       this.state.waiters.settle(item)
-    }
+    } else if (item.status === "swept") this.state.sweeping--
     for (const lease of leasesOf(item)) this.takeFrom(lease, now)
     this.state.lent--
     this.recycle(item, item.doom ?? reason, now)

@@ -263,9 +263,12 @@ export class Opener<A, R> {
   startTrial(now: number): void {
     const { trial } = this
     if (trial === undefined) return
-    const { idle, live, settings } = this.state
-    if (live >= settings.max) {
-      if (idle.coldest !== undefined && !this.roomInPool) this.state.ending.out(idle.coldest, "swapped", now)
+    const { idle, settings } = this.state
+    if (this.state.live >= settings.max) {
+      // More than one, where there are too many since `max` was made smaller.
+      while (this.trial === trial && idle.coldest !== undefined && !this.roomInPool) {
+        this.state.ending.out(idle.coldest, "swapped", now)
+      }
       return
     }
     if (!this.hasPermit) return

@@ -170,6 +170,8 @@ export interface Pooled<A> {
   /** When a lease last ended. */
   usedAt: number
   checking: number
+  /** Items that a sweep looks at: they count as lent, and nobody has them or waits for them. */
+  sweeping: number
   /** How many items there should be, for `min` or ahead of need. */
   readonly wanted: number
   closed: boolean

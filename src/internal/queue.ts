@@ -147,7 +147,9 @@ export class Queue<A> {
       let next = this.waiters.head
       while (next !== undefined && next.turn < borrower.turn) next = next.behind as Borrower<A> | undefined
       this.waiters.insert(borrower, next)
-      if (this.state.settings.borrowTimeout < Infinity) this.shell.deadline(this.deadline(borrower))
+      // Whose time is over hears so when the item is gone.
+      const deadline = this.deadline(borrower)
+      if (deadline > now && deadline < Infinity) this.shell.deadline(deadline)
     }
     // Its hook may be under way.
     this.state.waker.wake(borrower)

@@ -93,11 +93,13 @@ export class Serving<A, R> {
   }
 
   get wanted(): number {
-    const { lent, settings: { concurrency, max, maxIdle, min, minIdle, targetUtilization } } = this.state
+    const { lent, settings: { concurrency, max, maxIdle, min, minIdle, targetUtilization }, sweeping } = this.state
     if (targetUtilization === 1 && minIdle === 0) return min
+    // What a sweep looks at comes back, and then one that was opened instead would be too many.
+    const out = lent - sweeping
     const ahead = targetUtilization === 1 ? 0 : Math.ceil(this.used / (concurrency * targetUtilization) - rounding)
     // No more than may be idle: the next return would recycle what is opened beyond.
-    return Math.min(max, Math.max(min, Math.min(lent + maxIdle, ahead), minIdle === 0 ? 0 : lent + minIdle))
+    return Math.min(max, Math.max(min, Math.min(out + maxIdle, ahead), minIdle === 0 ? 0 : out + minIdle))
   }
 
   /** The places that are taken or waited for: a lease that shares with nobody takes all of its item. */

@@ -138,6 +138,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   unseen = 0
   forsaken = 0
   checking = 0
+  sweeping = 0
   closed = false
   /** Somebody waits until there are `min` items, since this turn. */
   warmTurn: number | undefined = undefined
@@ -535,7 +536,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     }
     if (this.stillShared(lease)) {
       if (this.budget !== undefined) this.yieldShared(this.budget, item)
-      this.tend(item, exit)
+      this.tend(item, exit, now)
     } else this.clean(item, exit, pending, true, now)
     if (this.serving.busy) this.pump(now)
   }
@@ -595,10 +596,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   }
 
   /** What is to be done after each lease, while others have the item. */
-  private tend(item: Item<A>, exit: AnyExit): void {
+  private tend(item: Item<A>, exit: AnyExit, now: number): void {
     const work = this.settings.tends ? this.shell.afterLease(item, exit) : undefined
     // What the user's function did may have been the end of the item.
-    if (work !== undefined && item.status === "lent") this.shell.tend(item, work)
+    if (work === undefined || item.status !== "lent") return
+    // What has failed already must not be lent once more before it is heard of.
+    if (Exit.isExit(work) && Exit.isFailure(work)) this.tendFailed(item, work.cause, now)
+    else this.shell.tend(item, work)
   }
 
   /** Nobody has the item: what is to be done after its leases, and then it is free. `ended`: one has just ended. */
@@ -721,9 +725,13 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   wasTended(item: Item<A>, failed: Cause.Cause<unknown>): void {
     if (item.status === "closing") return
     const now = this.shell.now()
-    this.ending.doom(item, "reset failed", now)
-    if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause: failed }, now)
+    this.tendFailed(item, failed, now)
     this.pump(now)
+  }
+
+  private tendFailed(item: Item<A>, cause: Cause.Cause<unknown>, now: number): void {
+    this.ending.doom(item, "reset failed", now)
+    if (this.listening) this.tell({ _tag: "ResetFailed", item: item.id, cause }, now)
   }
 
   private resetFailed(item: Item<A>, cause: Cause.Cause<unknown>, now: number): void {
@@ -736,6 +744,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // The closing of the pool may have taken it meanwhile.
     if (item.status !== "swept") return undefined
     const now = this.shell.now()
+    this.sweeping--
     const verdict = this.sweeper.final(item, spoken, false, now)
     this.ending.sentence(item, verdict, now)
     this.settle(item, now, false)
@@ -788,6 +797,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     this.idle.remove(item)
     item.status = "swept"
     this.lent++
+    this.sweeping++
   }
 
   pump(now: number): void {

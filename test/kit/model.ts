@@ -64,6 +64,7 @@ class Run {
     if (inside.state.closed) borrowers.noMore()
     const view = viewOf(inside)
     checkStep(inside, view, plan, world)
+    this.due.look(view)
     if (plan.concurrency > 1) checkSharing(inside, view, plan, world, borrowers.alone)
     this.control.check(inside, view, borrowers.who)
     this.fairness.check(view, world, borrowers.who)

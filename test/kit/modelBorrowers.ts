@@ -160,6 +160,7 @@ export class Borrowers {
       // A lease can be taken back between its beginning and this only when the fiber yields.
       const taken = lastLeases !== undefined || plan.monitor || plan.maxLease < Infinity
       if (this.strict || !taken) world.fail("lease", `borrower ${loan.id} has ${leases.length} of ${loan.count} items`)
+      loan.missed = true
       return false
     }
     loan.begunAt = world.now
@@ -335,7 +336,8 @@ export class Borrowers {
       if (loan.interrupted && loan.kind !== "masked") world.fail("interrupted", `borrower ${loan.id} goes on`)
       // Where the pool knows what runs in a lease, that ends with the item.
       const ends = loan.kind === "use" && typeof loan.mode !== "number" && !inside.state.closed
-      if (ends && loan.entries.some(({ dead }) => dead)) world.fail("died", `borrower ${loan.id} goes on`)
+      const died = loan.entries.some(({ dead, keeper }) => dead && keeper === undefined)
+      if (ends && died) world.fail("died", `borrower ${loan.id} goes on`)
       if (loan.begun) continue
       // The item may be gone, and the hook goes on.
       const hooked = plan.hooks.includes("onBorrow") &&

@@ -27,6 +27,8 @@ export class Control {
   private newest = 0
   /** How many items those needed who waited after the last task. */
   private needed = 0
+  /** Something was opened ahead after the last task. */
+  private ahead = false
   private ceiling: number
   /** While nothing may begin: the leases that run, and the opens that are under way. */
   private still: ReadonlySet<number> | undefined = undefined
@@ -152,7 +154,10 @@ export class Control {
     this.newest = newest
     const ahead = state.settings.min > 0 || plan.minIdle > 0 || plan.targetUtilization < 1 || plan.replaceTimeout > 0
     // Who has no time at all, or is of a group that is refused, leaves as its open begins.
-    if (!begun || ahead || plan.borrowTimeout === 0 || plan.maxWaiters < Infinity) return
+    // What a fiber that yields has done may be undone in the same task.
+    const either = ahead || this.ahead
+    this.ahead = ahead
+    if (!begun || either || plan.borrowTimeout === 0 || plan.maxWaiters < Infinity) return
     if (ids.length + state.checking <= needed) return
     this.world.fail("need", `${ids.length} opening, ${state.checking} checking, and ${needed} are needed`)
   }

@@ -1,5 +1,5 @@
 /** What is due by time is gone a millisecond later. */
-import { idleOf, type Inside } from "./modelInside.ts"
+import { idleOf, type Inside, type View } from "./modelInside.ts"
 import { limits, type Plan } from "./modelPlan.ts"
 import type { ModelSource } from "./modelSource.ts"
 import type { World } from "./world.ts"
@@ -17,6 +17,11 @@ export class Due {
     this.plan = plan
     this.world = world
     this.source = source
+  }
+
+  /** After every task: what a group had and did not use comes back as it went, and goes as late as any other. */
+  look({ items }: View): void {
+    for (const item of items) if (item.status !== "idle") this.resting.delete(item)
   }
 
   /** At rest. `min` is spared by the idle rules alone. */

@@ -28,6 +28,8 @@ export class Loan {
   unserved = 0
   /** It ended as it asked. */
   atOnce = false
+  /** It had its items, and lost them before it could be told by which. */
+  missed = false
   /** It asks for more than there may be. */
   tooMany = false
   interrupted = false
@@ -59,7 +61,7 @@ export class Loan {
 
   /** No event tells of it: it never came to borrow. */
   get untold(): boolean {
-    if (this.begun || this.exit === undefined) return false
+    if (this.begun || this.missed || this.exit === undefined) return false
     if (Exit.isSuccess(this.exit)) return this.mode === "available"
     const why = reasonOf(this.exit.cause)
     if (why === "InvalidOptions") return this.tooMany

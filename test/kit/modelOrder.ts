@@ -15,12 +15,14 @@ export interface Before {
   readonly openings: number
   readonly unserved: number
   readonly idle: ReadonlyArray<AnyItem>
+  /** The order in which these are lent: what comes back may be of the hybrid order's core no more. */
+  readonly turn: ReadonlyArray<AnyItem>
   /** Those of them that need a check. */
   readonly unproven: ReadonlySet<AnyItem>
   readonly rooms: ReadonlyMap<AnyItem, number>
 }
 
-export const lookBefore = (inside: Inside, { check, checkAfter }: Plan, { now }: World): Before => {
+export const lookBefore = (inside: Inside, { check, checkAfter, order }: Plan, { now }: World): Before => {
   const { closed, lent, openings, settings, suspended, waiters } = inside.state
   const idle = idleOf(inside)
   const unproven = idle.filter((item) =>
@@ -31,6 +33,7 @@ export const lookBefore = (inside: Inside, { check, checkAfter }: Plan, { now }:
     openings: openings.size,
     unserved: unservedOf(inside),
     idle,
+    turn: inTurn(idle, order),
     unproven: new Set(unproven),
     rooms: roomsOf(inside)
   }
@@ -52,7 +55,7 @@ export const checkLend = (inside: Inside, plan: Plan, world: World, loan: Loan, 
   // A borrower that takes what is there need not wait for the check of another; a group takes several.
   if (typeof loan.mode === "number" || (loan.mode === "available" && plan.check)) return
   const [entry] = loan.entries
-  const from = inTurn(before.idle, plan.order)
+  const from = before.turn
   const index = from.findIndex((item) => item.scope === entry!.scope)
   if (index < 0) return checkJoin(world, entry!, before, from[0])
   if (from.slice(0, index).some((item) => item.status === "idle")) {
@@ -94,7 +97,7 @@ export const checkNothing = ({ state }: Inside, plan: Plan, world: World, before
   if (plan.rules.length > 0 || retires) return
   if (state.openings.size > before.openings) world.fail("available", "an open has begun")
   if (!before.free) return
-  const [next] = inTurn(before.idle, plan.order)
+  const [next] = before.turn
   const proven = [next, before.idle.at(-1)].some((item) => item !== undefined && !before.unproven.has(item))
   if (proven || before.rooms.size > 0) world.fail("available", "an item is there, and nothing is lent")
 }

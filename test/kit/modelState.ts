@@ -35,7 +35,7 @@ const checkItems = ({ state }: Inside, { idle, items, leases }: View, world: Wor
   const busy = count.lent + count.checking + count.swept + count.resetting
   if (
     count.idle !== state.idle.size || idle.length !== count.idle || count.checking !== state.checking ||
-    busy !== state.lent || count.fresh + count.closing > 0 || state.closing < 0
+    count.swept !== state.sweeping || busy !== state.lent || count.fresh + count.closing > 0 || state.closing < 0
   ) {
     const { checking, closing, idle: { size }, lent } = state
     const counted = `${size} idle, ${lent} lent, ${checking} checking, ${closing} closing`
@@ -141,9 +141,11 @@ const checkOpens = ({ state }: Inside, plan: Plan, world: World): void => {
   for (const { share } of state.items) places += share === undefined ? 0 : share.size
   for (const { lease, share } of state.items) if (share === undefined && lease.active) places += plan.concurrency
   const used = places / (items * plan.concurrency)
-  const wanted = Math.min(settings.max, Math.max(settings.min, settings.minIdle > 0 ? lent + settings.minIdle : 0))
+  // What a sweep looks at is nobody's, and comes back.
+  const out = lent - Array.from(state.items).filter(({ status }) => status === "swept").length
+  const wanted = Math.min(settings.max, Math.max(settings.min, settings.minIdle > 0 ? out + settings.minIdle : 0))
   // No more are opened ahead than may be idle.
-  const ahead = plan.targetUtilization < 1 && used > plan.targetUtilization && items < lent + settings.maxIdle
+  const ahead = plan.targetUtilization < 1 && used > plan.targetUtilization && items < out + settings.maxIdle
   if (items < wanted || ahead) {
     world.fail("min", `${idle.size} idle, ${lent} lent, ${openings.size} opening, min ${settings.min}, use ${used}`)
   }

@@ -60,6 +60,11 @@ export class Swaps {
     const { gone } = this
     const { resized } = this.control
     const way = this.all.length + 1
+    // Of those whose fibers yield the last to ask may be the first to be heard.
+    const { pending } = this
+    if (!strictly(this.plan) && pending.length > 0) {
+      for (const each of [...pending.map((swap) => swap.way), way]) source.ways.uncertain.add(each)
+    }
     const fiber = world.fork(pool.swap(source.way(way, go), { over }))
     const { live, settings } = this.inside.state
     const above = Math.max(0, live - settings.max)
@@ -84,8 +89,8 @@ export class Swaps {
       return this.superseded(swap)
     }
     const why = reasonOf(exit.cause)
-    // It may have worked before it was given up.
-    if (why === "Interrupted") ways.uncertain.add(swap.way)
+    // It may have worked before it was given up; and what yields may begin with it after the end.
+    if (why === "Interrupted" || (why === "Closed" && !strictly(plan))) ways.uncertain.add(swap.way)
     else ways.failed.add(swap.way)
     const known: Record<string, boolean> = {
       Interrupted: swap.interrupted,
@@ -104,9 +109,10 @@ export class Swaps {
     return this.inside.state.totals.recycled.get("swapped") ?? 0
   }
 
-  /** Where there was no room, one item goes for a trial that fails. Others go for swaps that worked. */
+  /** Where there was no room, one item goes for a trial that fails; who gave it up may not have heard that it worked. Others go for swaps that worked. */
   private checkFailed(swap: Swap): void {
-    if (this.all.length > 1 || this.control.resized > swap.resized || this.gone <= swap.gone + 1) return
+    const worked = this.source.entries.some((entry) => entry.way === swap.way && entry.openedAt >= 0)
+    if (worked || this.all.length > 1 || this.control.resized > swap.resized || this.gone <= swap.gone + 1) return
     this.world.fail("swap", `${this.gone - swap.gone} items have gone for a trial`)
   }
 
