@@ -121,6 +121,24 @@ describe("what the model once found", () => {
     { do: "get", kind: "use" },
     { do: "release", of: 0, end: "ok" }
   )
+  once(
+    "an onRelease that is abandoned as its fiber yields does not go on for ever",
+    {
+      tasks: "fibers",
+      maxOps: 4,
+      max: 3,
+      minIdle: 2,
+      rules: ["throws"],
+      hooks: ["onRelease"],
+      opens: ["fail"]
+    },
+    { do: "get", kind: "scoped" },
+    { do: "release", of: 0, end: "ok" },
+    { do: "sweep" },
+    { do: "get", kind: "sync", turns: 1 },
+    { do: "onRelease", go: "hang", always: false, turns: 3 },
+    { do: "stall", millis: 30 }
+  )
 })
 
 describe("laws", () => {

@@ -70,7 +70,8 @@ const beforeRelease = <A, R>(
   item: A,
   timeout: number
 ): Effect.Effect<void> =>
-  Effect.suspend(() => {
+  // Abandoned between the fork and its end, the hook would go on for ever.
+  Effect.uninterruptibleMask((restore) => {
     const fiber = background.fork(Effect.scoped(Effect.suspend(() => hook(item))))
     const exit = fiber.pollUnsafe()
     // With no alarm of the pool's: an item that was detached, or came late, outlives them.
@@ -78,7 +79,7 @@ const beforeRelease = <A, R>(
       duration: timeout,
       orElse: () => Effect.fail(new Cause.TimeoutError(`onRelease took longer than ${timeout}ms`))
     })
-    return Effect.ensuring(Effect.orDie(Effect.asVoid(ended)), Effect.sync(() => fiber.interruptUnsafe()))
+    return Effect.ensuring(restore(Effect.orDie(Effect.asVoid(ended))), Effect.sync(() => fiber.interruptUnsafe()))
   })
 
 /** Watches over an item until it is released; `died` hears of its end before that. */
