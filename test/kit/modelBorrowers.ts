@@ -195,7 +195,9 @@ export class Borrowers {
     const age = since - openedAt
     // Where a fiber yields between an open and its end, time may pass; and a new item serves one borrower in any case.
     const delayed = !this.strict && lease.item.uses === 0 && world.stalledAt > openedAt
-    if (plan.rules.includes("age") && age > limits.age && !stays && !delayed) world.fail("lent past its limit", `age ${age}`)
+    if (plan.rules.includes("age") && age > limits.age && !stays && !delayed) {
+      world.fail("lent past its limit", `age ${age}`)
+    }
     this.checkProven(entry, lease, since)
   }
 
