@@ -58,16 +58,16 @@ type Using<A, E> = <B, E2, R2>(
 ) => Effect.Effect<B, E | E2 | PoolError, R2>
 
 export class Borrowing<A, E, R> implements Lender<A, E, R> {
-  readonly state: PoolState<A, R>
-  readonly onBorrow: OnBorrow<A> | undefined
+  declare readonly state: PoolState<A, R>
+  declare readonly onBorrow: OnBorrow<A> | undefined
   /** Hears of what fails in `use`, before the item is given back. */
-  readonly failed: View<A, unknown>["failed"] | undefined
+  declare readonly failed: View<A, unknown>["failed"] | undefined
   /** A lease can be ended from outside: what `use` runs has a fiber of its own. */
-  private readonly ends: boolean
+  declare private readonly ends: boolean
   /** Somebody will ask where an item was borrowed. */
-  private readonly traces: boolean
-  private readonly background: Background<R>
-  private readonly view: View<A, unknown> | undefined
+  declare private readonly traces: boolean
+  declare private readonly background: Background<R>
+  declare private readonly view: View<A, unknown> | undefined
 
   constructor(pool: Host<A, R>, view?: View<A, unknown>) {
     const { effects, settings } = pool

@@ -27,11 +27,11 @@ export class Idle<T extends Node<T>> {
   private top: T | undefined = undefined
   /** The warmest of all, if it is not in the list yet. */
   private hot: T | undefined = undefined
-  private readonly lifo: boolean
-  private readonly fifo: boolean
-  private readonly hybrid: boolean
-  private readonly places: () => number
-  private readonly out: () => number
+  declare private readonly lifo: boolean
+  declare private readonly fifo: boolean
+  declare private readonly hybrid: boolean
+  declare private readonly places: () => number
+  declare private readonly out: () => number
   private coreSize = 0
   /** The coldest of the core. */
   private firstCore: T | undefined = undefined

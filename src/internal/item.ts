@@ -44,7 +44,7 @@ export type Release = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
  */
 export class Lease<A> {
   // First what each lease touches.
-  readonly item: Item<A>
+  declare readonly item: Item<A>
   /** It has begun and is not over. */
   active = false
   /** The fiber that has it, by number: the fiber itself would keep a dropped scope alive. */
@@ -114,14 +114,14 @@ export interface Retirement {
 
 export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waiters.Supply, Dated {
   // First what each lease touches.
-  readonly home: Home<A>
-  readonly value: A
+  declare readonly home: Home<A>
+  declare readonly value: A
   status: Status = "fresh"
   /** The lease that it has, or had, or will have; when it is shared, see `share`. */
-  lease: Lease<A>
+  declare lease: Lease<A>
   /** Once several might have had it at once. */
   sharing: Share<A> | undefined = undefined
-  idleSince: number
+  declare idleSince: number
   undated = false
   dueAt = Infinity
   slot = -1
@@ -137,10 +137,10 @@ export class Item<A> implements Subject<A>, Idle.Node<Item<A>>, Heap.Node, Waite
   warmer: Item<A> | undefined = undefined
   /** Of the two sets of the hybrid order, the core. */
   core = false
-  readonly id: number
-  readonly scope: Scope.Closeable
-  readonly openedAt: number
-  readonly openedWall: number
+  declare readonly id: number
+  declare readonly scope: Scope.Closeable
+  declare readonly openedAt: number
+  declare readonly openedWall: number
   memo: unknown = undefined
   /** The waiter that a check is for. */
   waiter: Waiters.Waiter | undefined = undefined

@@ -73,7 +73,7 @@ const ScopedPlainlyOperation = operation(function(fiber) {
 export class ScopedPlainly<A, E, R> extends ScopedPlainlyOperation<A, E | PoolError, Scope.Scope>
   implements Evaluated<A, E | PoolError, Scope.Scope>
 {
-  private readonly pool: Borrowing<A, E, R>
+  declare private readonly pool: Borrowing<A, E, R>
 
   constructor(pool: Borrowing<A, E, R>) {
     super()
@@ -136,10 +136,10 @@ const UseOperation = operation(function(fiber) {
 export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
 {
-  readonly lender: Lender<A, E, R>
-  readonly manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>
+  declare readonly lender: Lender<A, E, R>
+  declare readonly manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>
   /** Without it there is a body. */
-  readonly f: Plain<A, B, E2, R2> | undefined
+  declare readonly f: Plain<A, B, E2, R2> | undefined
 
   constructor(
     lender: Lender<A, E, R>,
@@ -166,7 +166,7 @@ const AskingOperation = operation(function(fiber) {
 // The loan as an effect. An effect's `evaluate` is looked for among its own fields, one by one, each
 // time: the loan has more than twenty, this has one. Three per cent of a `use`.
 class Asking<B, E, R> extends AskingOperation<B, E, R> implements Evaluated<B, E, R> {
-  private readonly loan: Evaluated<B, E, R>
+  declare private readonly loan: Evaluated<B, E, R>
 
   constructor(loan: Evaluated<B, E, R>) {
     super()

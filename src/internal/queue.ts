@@ -37,18 +37,21 @@ export const nextTurn = (): number => ++turns
 
 export class Queue<A> {
   readonly waiters = new Waiters<Borrower<A>, Opening | Item<A>>()
-  private readonly state: Pooled<A>
-  private readonly shell: Caller
+  declare private readonly state: Pooled<A>
+  declare private readonly shell: Caller
   /** How many borrowers ever asked for what was not there at once. */
   turns = 0
   /** Each borrower needs one item, and nothing is opened or asked for besides. */
-  private readonly alike: boolean
+  declare private readonly alike: boolean
+  /** And whoever comes may wait. */
+  declare private readonly lines: boolean
 
   constructor(state: Pooled<A>, shell: Caller) {
     this.state = state
     this.shell = shell
-    const { concurrency, targetUtilization } = state.settings
+    const { borrowTimeout, concurrency, maxWaiters, targetUtilization } = state.settings
     this.alike = concurrency === 1 && targetUtilization === 1 && state.budget === undefined
+    this.lines = this.alike && maxWaiters === Infinity && borrowTimeout > 0
   }
 
   /** A borrower in its order of arrival. */
@@ -66,6 +69,7 @@ export class Queue<A> {
   /** The borrower may be settled already when this returns. */
   enter(holder: Holder, alone: boolean, group: number, again?: Borrower<A>): Borrower<A> {
     const { shell, state, waiters } = this
+    if (this.lines && waiters.bare !== undefined && group === 1 && !state.halted) return this.follow(holder, again)
     const { borrowTimeout, max, maxWaiters } = state.settings
     const borrower = this.arrival(holder, alone, group, state.asked(), again)
     if ((state.halted || group > max) && this.turnedAway(borrower, borrower.since)) return borrower
@@ -93,6 +97,16 @@ export class Queue<A> {
       // The alarm of who is behind is set when those before it have left.
       shell.deadline(this.deadline(borrower))
     }
+    return borrower
+  }
+
+  /** Behind others, for whom nothing is in sight: nor is there for it, and all that is to be done was done for them. */
+  private follow(holder: Holder, again?: Borrower<A>): Borrower<A> {
+    const { state } = this
+    state.lazy = false
+    const borrower = this.arrival(holder, false, 1, state.asked(), again)
+    this.waiters.append(borrower)
+    state.tally.waited++
     return borrower
   }
 

@@ -18,7 +18,7 @@ export interface Dated {
 /** When somebody came, to be told by the next reading of the clock: a little too late, never too early. */
 class Moment {
   private at: number | undefined = undefined
-  private readonly now: () => number
+  declare private readonly now: () => number
 
   constructor(now: () => number) {
     this.now = now
@@ -50,7 +50,7 @@ export class Rush {
   private most = 0
   /** The end of this turn will be heard. */
   private ending = false
-  /** How many moments of this turn were told without a reading. */
+  /** How many moments of this turn were told without a reading, but for those since the last. */
   private spared = 0
   /** So many turns in a row were not worth hearing of their ends. */
   private poor = 0
@@ -60,8 +60,8 @@ export class Rush {
   private moment: Moment | undefined = undefined
   /** What came back in this turn; some of it may be lent again. */
   private readonly items: Array<Dated> = []
-  private readonly read: () => number
-  private readonly later: (task: () => void) => void
+  declare private readonly read: () => number
+  declare private readonly later: (task: () => void) => void
 
   /** `read` reads the clock, `later` runs a task in its own turn. */
   constructor(read: () => number, later: (task: () => void) => void) {
@@ -78,7 +78,6 @@ export class Rush {
   time(): number {
     if (this.left === 0) return this.now()
     this.left--
-    this.spared++
     return this.last
   }
 
@@ -86,7 +85,6 @@ export class Rush {
   since(): Since {
     if (this.left === 0) return this.now()
     this.left--
-    this.spared++
     return this.moment ??= new Moment(this.tell)
   }
 
@@ -96,6 +94,7 @@ export class Rush {
     this.pass(now)
     this.on = now - this.last < rapidly * (1 + this.most - this.left) && this.rested
     this.last = now
+    this.spared += this.most - this.left
     this.left = this.most = this.on ? together : 0
     if (this.on) this.hearEnd()
     return now
@@ -152,6 +151,7 @@ export class Rush {
 
   private readonly turnEnds = (): void => {
     this.ending = false
+    this.spared += this.most - this.left
     this.left = this.most = 0
     this.poor = this.spared < worthwhile ? this.poor + 1 : 0
     this.spared = 0

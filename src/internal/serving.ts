@@ -20,13 +20,13 @@ interface Parts<A, R> {
 
 export class Serving<A, R> {
   /** Several may have one item. */
-  readonly shares: boolean
-  private readonly state: Lends<A>
-  private readonly queue: Queue<A>
-  private readonly sharing: Sharing<A>
-  private readonly replacing: Replacing<A>
-  private readonly sweeper: Sweeper<A, R>
-  private readonly opener: Opener<A, R>
+  declare readonly shares: boolean
+  declare private readonly state: Lends<A>
+  declare private readonly queue: Queue<A>
+  declare private readonly sharing: Sharing<A>
+  declare private readonly replacing: Replacing<A>
+  declare private readonly sweeper: Sweeper<A, R>
+  declare private readonly opener: Opener<A, R>
 
   constructor(state: Lends<A>, { opener, queue, replacing, sharing, sweeper }: Parts<A, R>) {
     this.state = state

@@ -3,7 +3,7 @@
 import { type Item, Lease } from "./item.ts"
 
 export class Share<A> {
-  readonly item: Item<A>
+  declare readonly item: Item<A>
   /** How many leases run. */
   size = 0
   /** The load under which it is listed; 0 when it takes no newcomer. */
@@ -19,10 +19,10 @@ export class Share<A> {
   before: Share<A> | undefined = undefined
   after: Share<A> | undefined = undefined
   /** As many as ever ran at once. */
-  private readonly all: Array<Lease<A>>
+  declare private readonly all: Array<Lease<A>>
   private retired: Lease<A> | undefined = undefined
   /** Those that are over and may be used again. */
-  private readonly free: Array<Lease<A>>
+  declare private readonly free: Array<Lease<A>>
 
   constructor(item: Item<A>) {
     this.item = item

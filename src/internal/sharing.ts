@@ -24,9 +24,9 @@ export class Sharing<A> {
   private left: Share<A> | undefined = undefined
   /** The last check has failed: it may be long until one that is idle can be lent. */
   doubtful = false
-  private readonly concurrency: number
+  declare private readonly concurrency: number
   /** Who comes joins others before an idle item is taken. */
-  readonly packs: boolean
+  declare readonly packs: boolean
 
   constructor(concurrency: number, packs: boolean) {
     this.concurrency = concurrency

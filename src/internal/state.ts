@@ -40,6 +40,10 @@
 // - Where a lease comes after work on something else, as it does on a socket, half of what it
 //   costs is what the processor has no more in its caches. So the fields that a lease touches
 //   stand first in their classes, beside each other.
+// - What a constructor sets is `declare`d in the classes that a lease touches (test/declared.test.ts).
+//   A field that is only named is undefined first, and the engine then remembers neither that it
+//   is a number, and takes 16 bytes for each time that is stored, nor of what class its objects
+//   are, and looks at each way through it. 2 % of a lease.
 // - One who waits is a Loan too, and has what effect needs to resume it besides: with a yield of
 //   its own, less than two bare yields. `enter` puts it in the queue; `pass` hands it the next
 //   item that comes back. One task resumes up to 256 of them, and in the turn of the event loop
@@ -91,17 +95,19 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Nothing goes on besides that may concern a lease: nobody listens, and all else as far as is said in `ease`. */
   calm = false
   /** Not even that, and nobody will ask how long it was idle: it may be told a little less. */
-  private readonly bare: boolean
+  declare private readonly bare: boolean
+  /** And what comes back may go to the next. */
+  declare private readonly passes: boolean
   /** Several may have one item. */
-  private readonly shares: boolean
+  declare private readonly shares: boolean
   /** As `Sharing` says. */
-  private readonly packs: boolean
+  declare private readonly packs: boolean
   /** Some moments need no reading of the clock where they follow one another fast. */
-  private readonly rushes: boolean
+  declare private readonly rushes: boolean
   /** Nothing is done when a lease ends but to reset the item, if that has to be, and to keep it. */
-  private readonly plain: boolean
+  declare private readonly plain: boolean
   /** A rule is to be asked before each lease. */
-  private readonly asks: boolean
+  declare private readonly asks: boolean
   /** Whether opens are of any use: a lease may prove it. */
   private doubtful = false
   private isHalted = false
@@ -112,28 +118,28 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   /** Leases that ever began. */
   private begun = 0
   ended = 0
-  readonly idle: Idle<Item<A>>
-  readonly waiters: Queue<A>["waiters"]
-  readonly settings: Settings
-  private readonly rules: Rules<A, R>
-  readonly budget: Budget<A> | undefined
-  readonly rush: Rush
+  declare readonly idle: Idle<Item<A>>
+  declare readonly waiters: Queue<A>["waiters"]
+  declare readonly settings: Settings
+  declare private readonly rules: Rules<A, R>
+  declare readonly budget: Budget<A> | undefined
+  declare readonly rush: Rush
   readonly tally = newTally()
   usedAt = -Infinity
-  readonly waker: Waker<A>
-  private readonly shell: Shell<A, R>
-  private readonly clock: LeaseClock<A> | undefined
-  readonly opener: Opener<A, R>
+  declare readonly waker: Waker<A>
+  declare private readonly shell: Shell<A, R>
+  declare private readonly clock: LeaseClock<A> | undefined
+  declare readonly opener: Opener<A, R>
   readonly outage = new Outage(() => this.ease())
-  readonly serving: Serving<A, R>
-  readonly sharing: Sharing<A>
-  readonly sweeper: Sweeper<A, R>
-  readonly replacing: Replacing<A>
-  readonly queue: Queue<A>
+  declare readonly serving: Serving<A, R>
+  declare readonly sharing: Sharing<A>
+  declare readonly sweeper: Sweeper<A, R>
+  declare readonly replacing: Replacing<A>
+  declare readonly queue: Queue<A>
   readonly items = new Registry<A>()
   readonly openings = new Set<Opening>()
-  readonly ending: Ending<A, R>
-  readonly control: Control<A, R>
+  declare readonly ending: Ending<A, R>
+  declare readonly control: Control<A, R>
   /** Leases that were handed to who has not come for them yet, and may not. */
   unseen = 0
   forsaken = 0
@@ -167,6 +173,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       !rules.hastens
     this.asks = rules.lends
     this.bare = this.plain && !this.shares && !settings.resets && settings.checkAfter === Infinity
+    this.passes = this.bare && !this.asks
     this.rushes = this.bare || this.shares
     this.rush = shell.rush
     this.idle = new Idle<Item<A>>(settings.order, () => settings.min, () => this.lent)
@@ -476,14 +483,14 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const { item } = lease
     const free = this.calm && this.unspoken(item, exit)
     if (free && this.stays) {
-      if (this.shares && this.leaves(item)) return this.leave(lease, exit)
       const { head } = this.waiters
-      if (
-        this.bare &&
-        (head === undefined ? this.rush.on && this.keeps(item) : !this.asks && this.rush.before(item.dueAt))
-      ) {
+      if (this.passes && head !== undefined && this.rush.before(item.dueAt)) {
         this.end(lease, Exit.void)
-        if (head !== undefined) return this.pass(lease, head, this.rush.last)
+        return this.pass(lease, head, this.rush.last)
+      }
+      if (this.shares && this.leaves(item)) return this.leave(lease, exit)
+      if (this.bare && head === undefined && this.rush.on && this.keeps(item)) {
+        this.end(lease, Exit.void)
         this.keep(item)
         return this.rush.add(item)
       }
@@ -581,7 +588,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     item.idleSince = this.usedAt = now
     // In a rush it came back later than that, and its borrower may still leave without it.
     item.undated = this.rush.on
-    this.waiters.leave(borrower)
+    this.waiters.shift(borrower)
     lease.begin(borrower.holder, now, ++this.begun)
     this.hand(lease, borrower)
   }

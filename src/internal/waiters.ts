@@ -47,6 +47,25 @@ export class Waiters<W extends Waiter, S extends Supply> {
     else this.bare ??= waiter
   }
 
+  /** Behind all others, where one of these has no supply: nor has it, and it does not need one for itself. */
+  append(waiter: W): void {
+    const tail = this.tail!
+    waiter.queued = true
+    this.size++
+    waiter.ahead = tail
+    tail.behind = this.tail = waiter
+  }
+
+  /** The first leaves: most often it has no supply, nor have those behind it. */
+  shift(first: W): void {
+    const behind = first.behind as W | undefined
+    if (first.supply !== undefined || first.alone || behind === undefined) return this.leave(first)
+    this.head = this.bare = behind
+    behind.ahead = first.behind = undefined
+    first.queued = false
+    this.size--
+  }
+
   /** Back to its place, before `next`, or last when there is none: it was served in vain. */
   insert(waiter: W, next: W | undefined): void {
     if (next === undefined) return this.push(waiter)

@@ -25,9 +25,9 @@ export class Waker<A> {
   private spare: Array<Borrower<A> | undefined> | undefined = undefined
   /** `resumeAll` will come, whether anybody is woken or not. */
   private coming = false
-  private readonly scheduler: Scheduler.Scheduler
-  private readonly dispatcher: Scheduler.SchedulerDispatcher
-  private readonly waiters: { readonly head: Borrower<A> | undefined }
+  declare private readonly scheduler: Scheduler.Scheduler
+  declare private readonly dispatcher: Scheduler.SchedulerDispatcher
+  declare private readonly waiters: { readonly head: Borrower<A> | undefined }
   /** So many times more it comes only when it is called. */
   private patience = 0
   /** Next time that it comes in vain, so many. */
