@@ -112,7 +112,8 @@ export class Opens<A, E, R> {
     this.stopRetrying()
     this.background.alarms.cancel(this.retryAlarm)
     this.pool.opened(opening, item)
-    if (opening.trial !== undefined) this.tried(Exit.void)
+    // What was asked meanwhile may have closed the pool.
+    if (opening.trial !== undefined && this.trying !== undefined) this.tried(Exit.void)
   }
 
   private timedOut(opening: Opening, job: Job): void {

@@ -80,7 +80,10 @@ export class Queue<A> {
     // What is not there for one who came before is not there for it.
     if (!this.alike || waiters.bare === borrower || waiters.bare === undefined) state.pump(borrower.since)
     // An item behind the one that needed a check may need none, and a group comes here first.
-    if (!borrower.queued) return borrower
+    if (!borrower.queued) {
+      this.remind()
+      return borrower
+    }
     state.tally.waited++
     // Not when there is room for it in what is under way.
     if (bounded && this.unserved > Math.max(before, maxWaiters)) {
@@ -108,6 +111,12 @@ export class Queue<A> {
     this.waiters.append(borrower)
     state.tally.waited++
     return borrower
+  }
+
+  /** Who came while another was first, as when a predicate borrows, may be first now. */
+  private remind(): void {
+    const { head } = this.waiters
+    if (head !== undefined && this.state.settings.borrowTimeout < Infinity) this.shell.deadline(this.deadline(head))
   }
 
   /** Until when it waits. */

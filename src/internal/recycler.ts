@@ -189,7 +189,8 @@ export class Recycler<A, R> {
         const verdict = item.status === "idle" && !state.closed
           ? this.rules.checkAtSweep(item, this.background.now(), state.sweeper.spare)
           : undefined
-        if (verdict === undefined) continue
+        // What was asked may have called back into the pool.
+        if (verdict === undefined || !item.linked) continue
         running++
         state.takeForSweep(item)
         work.run(item, Effect.scoped(verdict), checkTimeout, "a rule's check", (exit) => {

@@ -606,10 +606,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private tend(item: Item<A>, exit: AnyExit, now: number): void {
     const work = this.settings.tends ? this.shell.afterLease(item, exit) : undefined
     // What the user's function did may have been the end of the item.
-    if (work === undefined || item.status !== "lent") return
+    if (work === undefined || item.status === "closing") return
     // What has failed already must not be lent once more before it is heard of.
     if (Exit.isExit(work) && Exit.isFailure(work)) this.tendFailed(item, work.cause, now)
-    else this.shell.tend(item, work)
+    else if (item.status === "lent") this.shell.tend(item, work)
+    // It ended the leases of all others too: what it wants done comes too late.
+    else this.ending.doom(item, "reset failed", now)
   }
 
   /** Nobody has the item: what is to be done after its leases, and then it is free. `ended`: one has just ended. */
@@ -647,11 +649,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     forgetBorrower(item)
     // A new item serves one borrower whatever the rules say, or a rule that refuses all would open without end.
     if (this.waiters.size > 0 && item.status !== "fresh") {
-      // A predicate may call back into the pool: until it has spoken the item counts as lent.
-      this.lent++
+      // A predicate may call back into the pool: until it has spoken the item counts as what it was.
+      this.count(item, 1)
       const objection = this.sweeper.objection(item, now)
       if (item.status === "closing") return
-      this.lent--
+      this.count(item, -1)
       const reason = item.doom ?? objection
       if (reason !== undefined) return this.ending.recycle(item, reason, now)
     }
@@ -662,6 +664,12 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (head === undefined || this.halted) this.store(item, now)
     else if (!proven && this.unproven(item, now)) this.startCheck(item)
     else this.handOver(item, head, now)
+  }
+
+  private count({ status }: Item<A>, by: 1 | -1): void {
+    this.lent += by
+    if (status === "checking") this.checking += by
+    else if (status === "swept") this.sweeping += by
   }
 
   /** Another pool has a better right to the item's permit than the next borrower. */
@@ -751,9 +759,9 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     // The closing of the pool may have taken it meanwhile.
     if (item.status !== "swept") return undefined
     const now = this.shell.now()
-    this.sweeping--
     const verdict = this.sweeper.final(item, spoken, false, now)
     this.ending.sentence(item, verdict, now)
+    this.sweeping--
     this.settle(item, now, false)
     this.pump(now)
     return verdict
