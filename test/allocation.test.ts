@@ -12,9 +12,9 @@ const measured = (): Bytes => {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" })) as Bytes
 }
 
-// Node 24 on x64, in bytes: use 192 or 208, beside 355 of the floor and 509 of effect's Pool; get 912, beside 1,004;
-// contended 1,580, beside 1,921 of two bare yields and 4,490. What is allowed is some 50 more: an object more
-// on the path of every lease is beyond it.
+// Node 24 on x64, in bytes: use 159 to 208, beside 303 to 355 of the floor, as the compiler spares an object or does
+// not, and 382 to 509 of effect's Pool; get 846 or 912, beside 1,004 or 1,094; contended 1,580, beside 1,921 of two
+// bare yields and 4,490. What is allowed is some 50 more: an object more on the path of every lease is beyond it.
 describe("what a lease allocates", () => {
   it("is less than effect needs for the end of an effect, or to yield, and far less than with effect's Pool", {
     timeout: 60_000
@@ -22,7 +22,8 @@ describe("what a lease allocates", () => {
     const bytes = measured()
     const beyond = (one: string, other: string) => bytes[one]! - bytes[other]!
     const told = JSON.stringify(bytes)
-    assert.isAtMost(beyond("use", "use, floor"), -100, told)
+    assert.isAtMost(bytes["use"]!, 255, told)
+    assert.isBelow(beyond("use", "use, floor"), 0, told)
     assert.isAtMost(beyond("get", "get, effect"), -50, told)
     assert.isAtMost(beyond("contended", "contended, bare"), -200, told)
     assert.isAtMost(beyond("contended", "contended, effect"), -2750, told)
