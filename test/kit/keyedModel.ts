@@ -258,7 +258,8 @@ export class KeyedRun {
     }
     // Whoever has something gives it back, and each of those who wait is served or ends in time.
     const patient = () => borrowers.byKey.some((each) => each.some(({ over }) => !over))
-    for (let round = 0; round < 40 && (round < 4 || patient()) && !broken(); round++) {
+    // An open that is stuck keeps the only permit for its time and that of its close, which is 1.5 s.
+    for (let round = 0; round < 100 && (round < 4 || patient()) && !broken(); round++) {
       this.endAll()
       this.settled()
       ticks.advance(40)
