@@ -36,24 +36,20 @@ export class Waiters<W extends Waiter, S extends Supply> {
 
   /** Behind all others. */
   push(waiter: W): void {
+    this.append(waiter)
+    // All others have one then.
+    if (this.spare.size > 0) this.give(waiter, this.takeSpare())
+    else this.bare ??= waiter
+  }
+
+  /** Behind all others; enough where one of these has no supply: nor is there one for it. */
+  append(waiter: W): void {
     this.enter(waiter)
     const { tail } = this
     waiter.ahead = tail
     if (tail === undefined) this.head = waiter
     else tail.behind = waiter
     this.tail = waiter
-    // All others have one then.
-    if (this.spare.size > 0) this.give(waiter, this.takeSpare())
-    else this.bare ??= waiter
-  }
-
-  /** Behind all others, where one of these has no supply: nor has it, and it does not need one for itself. */
-  append(waiter: W): void {
-    const tail = this.tail!
-    waiter.queued = true
-    this.size++
-    waiter.ahead = tail
-    tail.behind = this.tail = waiter
   }
 
   /** The first leaves: most often it has no supply, nor have those behind it. */
