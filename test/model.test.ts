@@ -89,12 +89,6 @@ describe("what the model once found", () => {
     { do: "advance", millis: 40 }
   )
   once(
-    "what a sweep checks is not replaced meanwhile",
-    { max: 3, minIdle: 1, rules: ["check"] },
-    { do: "checks", go: { slow: 5 }, always: false },
-    { do: "sweep" }
-  )
-  once(
     "whose time is over as it loses its item hears so at once",
     { borrowTimeout: 0, monitor: true, hooks: ["onBorrow"] },
     { do: "get", kind: "use" },
