@@ -53,6 +53,20 @@ const asksAsAllDies = Effect.gen(function*() {
   return yield* Fiber.join(asks)
 })
 
+/** A scheduler whose turns come when they are called. */
+const turnByTurn = () => {
+  const turns: Array<() => void> = []
+  const run = () => {
+    for (let task = turns.shift(); task !== undefined; task = turns.shift()) task()
+  }
+  const slow: Scheduler.Scheduler = {
+    executionMode: "async",
+    shouldYield: () => false,
+    makeDispatcher: () => ({ scheduleTask: (task) => void turns.push(task), flush: run })
+  }
+  return { run, slow, turns }
+}
+
 /** Collects until nothing of these is left, and tells how much is. */
 const leftOf = (refs: ReadonlyArray<WeakRef<object>>): Effect.Effect<number> =>
   Effect.gen(function*() {
@@ -113,6 +127,41 @@ describe("a borrowing that is used again", () => {
         yield* Fiber.join(waits)
         assert.deepStrictEqual(where, [after === other])
       }
+    }))
+
+  it.effect("is not woken for the one before, whose first item died as it was woken", () =>
+    Effect.gen(function*() {
+      const { run, slow, turns } = turnByTurn()
+      const dead = yield* Deferred.make<void>()
+      let opened = 0
+      const pool = yield* QueuePool.make({
+        acquire: Effect.sync(() => ++opened),
+        max: 2,
+        monitor: (item) => item === 1 ? Deferred.await(dead) : Effect.never
+      })
+      const scopes = Array.from({ length: 3 }, () => Scope.makeUnsafe())
+      const take = (n: number) => Scope.provide(pool.get, scopes[n]!)
+      const giveBack = (n: number) => Scope.close(scopes[n]!, Exit.void)
+      yield* Effect.all([take(0), take(1)])
+      const before = yield* atOnce(Effect.provideService(pool.use(Effect.succeed), Scheduler.Scheduler, slow))
+      run()
+      yield* giveBack(0)
+      Deferred.doneUnsafe(dead, Exit.void)
+      yield* settle
+      assert.isAbove(turns.length, 1)
+      turns.shift()!()
+      assert.deepStrictEqual(before.pollUnsafe(), Exit.succeed(3))
+      yield* take(2)
+      let served = false
+      const next = yield* atOnce(pool.use(() => Effect.sync(() => served = true)))
+      // In one step: it is handed its item, and what is left to be heard by the one before is.
+      yield* Effect.map(giveBack(1), () => {
+        run()
+        assert.isFalse(served)
+      })
+      yield* Fiber.join(next)
+      assert.isTrue(served)
+      yield* giveBack(2)
     }))
 
   it.effect("waits for all of its own time, and is refused once", () =>
@@ -190,15 +239,7 @@ describe("a borrowing that is used again", () => {
       })
       yield* map.use("key", () => Effect.void)
       hook = Effect.never
-      const turns: Array<() => void> = []
-      const run = () => {
-        for (let task = turns.shift(); task !== undefined; task = turns.shift()) task()
-      }
-      const slow: Scheduler.Scheduler = {
-        executionMode: "async",
-        shouldYield: () => false,
-        makeDispatcher: () => ({ scheduleTask: (task) => void turns.push(task), flush: run })
-      }
+      const { run, slow } = turnByTurn()
       const asks = yield* atOnce(
         Effect.provideService(map.useIfAvailable("key", Effect.succeed), Scheduler.Scheduler, slow)
       )

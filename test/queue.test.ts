@@ -162,7 +162,6 @@ describe("the list of waiters", () => {
     readonly alone: boolean
     ahead: Waiter | undefined = undefined
     behind: Waiter | undefined = undefined
-    queued = false
     supply: Supply | undefined = undefined
 
     constructor(turn: number, alone: boolean) {
@@ -180,7 +179,7 @@ describe("the list of waiters", () => {
     for (let one = forth.at(-1); one !== undefined; one = one.ahead) back.unshift(one)
     assert.deepStrictEqual(forth.map(({ turn }) => turn), queue.map(({ turn }) => turn))
     assert.deepStrictEqual(back.map(({ turn }) => turn), queue.map(({ turn }) => turn))
-    assert.isTrue(queue.every(({ queued }) => queued))
+    assert.isTrue(queue.every((waiter) => list.has(waiter)))
     // Those that have one are the first ones, as many as there are.
     const supplied = Math.min(queue.length, supplies.size)
     assert.deepStrictEqual(queue.map(({ supply }) => supply !== undefined), queue.map((_, place) => place < supplied))
@@ -216,7 +215,7 @@ describe("the list of waiters", () => {
         } else if (what === "leave" && queue.length > 0) {
           const [waiter] = queue.splice(rng.int(queue.length), 1)
           list.leave(waiter!)
-          assert.deepStrictEqual([waiter!.queued, waiter!.supply], [false, undefined])
+          assert.deepStrictEqual([list.has(waiter!), waiter!.supply], [false, undefined])
           gone.push(waiter!)
         } else if (what === "insert" && gone.length > 0) {
           const [waiter] = gone.splice(rng.int(gone.length), 1)

@@ -20,7 +20,7 @@ const world = () => {
       const [name, then] = typeof one === "string" ? [one] : one
       const borrower = new Borrower<string>()
       borrower.holder = holder
-      borrower.sleeper = {
+      borrower.own.sleeper = {
         woken: () => {
           order.push(name)
           then?.()

@@ -255,7 +255,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
 
   /** The borrower goes without, unless its lease has begun. */
   abandon(borrower: Borrower<A>, why: string): void {
-    if (borrower.begun) return
+    if (borrower.lease !== undefined && !borrower.handed) return
     borrower.terms?.stop?.()
     this.state.abandon(borrower, why)
   }
@@ -277,7 +277,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     const stop = borrower.own.stop = onBorrow(lease.item, left, (exit) => {
       over = true
       // Its function may have called back into the pool.
-      if (borrower.lease !== lease || borrower.begun) return
+      if (lease.handed !== borrower) return
       if (Exit.isSuccess(exit)) {
         borrower.own.ready = true
         this.state.waker.wake(borrower)
@@ -292,11 +292,11 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     if (over) return undefined
     return Effect.callback((resume) => {
       const woken = (): void => {
-        if (!over && borrower.lease === lease && !borrower.begun) return
+        if (!over && lease.handed === borrower) return
         stop()
         resume(Exit.void)
       }
-      borrower.sleeper = { woken }
+      borrower.own.sleeper = { woken }
       woken()
     })
   }
@@ -317,7 +317,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
         else if (borrowers.every(({ settled }) => settled)) resume(Exit.void)
       }
       const sleeper = { woken }
-      for (const borrower of borrowers) borrower.sleeper = sleeper
+      for (const borrower of borrowers) borrower.own.sleeper = sleeper
       woken()
     })
   }

@@ -86,7 +86,7 @@ export class Group<A, E> extends GroupOperation<void, E | PoolError, never>
     const refusal = borrowers.find((borrower) => borrower.refusal !== undefined)?.refusal
     const why = refusal === undefined ? "Interrupted" : reasonOf(refusal)
     for (const waits of [true, false]) {
-      for (const borrower of borrowers) if (borrower.queued === waits) this.pool.abandon(borrower, why)
+      for (const borrower of borrowers) if ((borrower.lease === undefined) === waits) this.pool.abandon(borrower, why)
     }
   }
 }

@@ -237,25 +237,20 @@ class Terms {
   ready = false
   /** Ends the hook that is under way. */
   stop: (() => void) | undefined = undefined
+  /** From when its fiber first sleeps, unless that hears by itself that it was woken. */
+  sleeper: Sleeper | undefined = undefined
 }
 
-export class Borrower<A> implements Waiters.Waiter {
+export class Borrower<A> implements Waiters.Waiter, Sleeper {
   // What ten thousand of them cost is memory that is in no cache: each has as few fields as can be.
   holder!: Holder
   ahead: Waiters.Waiter | undefined = undefined
   behind: Waiters.Waiter | undefined = undefined
   supply: Waiters.Supply | undefined = undefined
-  queued = false
   /** It shares with nobody. */
   alone = false
   lease: Lease<A> | undefined = undefined
-  /** How often it is still to be woken, in turns that have not begun yet. */
-  called = 0
-  /** From when the borrower's fiber first sleeps. */
-  sleeper: Sleeper | undefined = undefined
   refusal: Refusal | undefined = undefined
-  /** The lease has begun, and its end now belongs to a scope or to `use`; or it was given up. */
-  begun = false
   /** Its number among all that ever waited; 0 before it comes, and when a loan is over. */
   turn = 0
   private asked: Since = 0
@@ -276,7 +271,6 @@ export class Borrower<A> implements Waiters.Waiter {
     this.holder = undefined as never
     this.lease = this.refusal = undefined
     this.asked = this.turn = 0
-    this.begun = false
   }
 
   /** Its terms, to be changed. */
@@ -304,8 +298,17 @@ export class Borrower<A> implements Waiters.Waiter {
     return timeOf(this.asked)
   }
 
+  /** It was handed an item that it has not taken up: from then on its end belongs to a scope or to `use`. */
+  get handed(): boolean {
+    return this.lease !== undefined && this.lease.handed === this
+  }
+
   get settled(): boolean {
     return this.lease !== undefined || this.refusal !== undefined
+  }
+
+  woken(): void {
+    this.terms?.sleeper?.woken()
   }
 }
 

@@ -11,7 +11,7 @@ import type * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { PoolError } from "../PoolError.ts"
 import type { Borrowing } from "./borrowing.ts"
-import { Borrower, type Holder, type Kind, type Lease, type Sleeper } from "./item.ts"
+import { Borrower, type Holder, type Kind, type Lease } from "./item.ts"
 import { type Evaluated, operation } from "./operation.ts"
 import type { Site } from "./site.ts"
 import { spares } from "./spares.ts"
@@ -182,7 +182,7 @@ class Asking<B, E, R> extends AskingOperation<B, E, R> implements Evaluated<B, E
  * One borrowing, from before it asks to after it is over; then another's. Where it has to
  * wait, or has a hook before its lease, it is the borrower.
  */
-class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E2 | PoolError, R2>, Sleeper {
+class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E2 | PoolError, R2> {
   /** Wakes its fiber. */
   private resume: ((effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void) | undefined = undefined
   /** Where its lender has asked. */
@@ -192,12 +192,12 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
   private f: Plain<A, B, E2, R2> | undefined = undefined
   private manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2> | undefined = undefined
   private lender: Lender<A, E, R> | undefined = undefined
+  /** Asks, or goes on when it was woken. */
+  readonly asking: Effect.Effect<B, E | E2 | PoolError, R2> = new Asking(this)
   // Its effects, each made when it is first needed: with its end, how it waits, and that with its end.
   private plain: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
   private waiting: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
   private wholly: Effect.Effect<B, E | E2 | PoolError, R2> | undefined = undefined
-  /** Asks, or goes on when it was woken. */
-  readonly asking: Effect.Effect<B, E | E2 | PoolError, R2> = new Asking(this)
   private readonly ends = (exit: AnyExit): undefined => this.end(exit)
   private readonly sleeps = (resume: (effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void): void =>
     this.sleep(resume)
@@ -251,11 +251,12 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
   private sleep(resume: (effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void): void {
     if (this.turn === 0) this.pool!.enqueue(this.holder, this.manner!.kind, this)
     this.resume = resume
-    this.sleeper = this
+    if (this.terms !== undefined) this.terms.sleeper = undefined
     if (this.settled) this.woken()
   }
 
-  woken(): void {
+  override woken(): void {
+    if (this.terms?.sleeper !== undefined) return super.woken()
     const { lease, refusal, resume } = this
     // It does not sleep yet, or no more: who was woken may have left before it was its turn.
     if (resume === undefined) return
@@ -311,8 +312,8 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
         undefined
     if (held === undefined || this.turn > 0 || this.terms !== undefined) {
       this.resume = undefined
-      // Whoever is still to wake it must not wake the next, and what a hook before its lease has left is not for others.
-      if (this.called > 0 || this.terms !== undefined) return
+      // Whoever may still wake it must not wake the next, and what a hook before its lease has left is not for others.
+      if ((held === undefined && this.settled) || this.terms !== undefined) return
       this.gone()
     }
     loans.keep(this)

@@ -80,7 +80,7 @@ export class Queue<A> {
     // What is not there for one who came before is not there for it.
     if (!this.alike || waiters.bare === borrower || waiters.bare === undefined) state.pump(borrower.since)
     // An item behind the one that needed a check may need none, and a group comes here first.
-    if (!borrower.queued) {
+    if (!waiters.has(borrower)) {
       this.remind()
       return borrower
     }
@@ -164,7 +164,8 @@ export class Queue<A> {
    */
   enterAgain(borrower: Borrower<A>, now: number): void {
     borrower.lease = undefined
-    if (borrower.terms !== undefined) borrower.terms.touched = borrower.terms.ready = false
+    // It is woken for the second time: with terms no loan becomes another's before it has heard of both.
+    borrower.own.touched = borrower.own.ready = false
     if (borrower.waits) {
       if (this.turnedAway(borrower, now)) return
       let next = this.waiters.head

@@ -415,12 +415,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     return item
   }
 
-  /** The borrower is gone, whatever it waits for or was given, and why. */
+  /** The borrower, that waits or has not taken up what it was handed, is gone; and why. */
   abandon(borrower: Borrower<A>, why: string): void {
-    if (borrower.queued) return this.queue.leave(borrower, why)
+    if (this.waiters.has(borrower)) return this.queue.leave(borrower, why)
     const { lease } = borrower
-    if (lease === undefined || borrower.begun) return
-    borrower.begun = true
+    if (lease === undefined) return
     const now = this.shell.now()
     if (this.listening) this.queue.tell(why, borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.
@@ -717,7 +716,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
    */
   begin(borrower: Borrower<A>): Lease<A> {
     const lease = borrower.lease!
-    borrower.begun = true
     lease.handed = undefined
     this.unseen--
     // From when it was handed to it, unless somebody wants to know more exactly, or there was more to wait for.

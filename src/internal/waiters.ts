@@ -16,7 +16,6 @@ export interface Waiter {
   readonly alone: boolean
   ahead: Waiter | undefined
   behind: Waiter | undefined
-  queued: boolean
   supply: Supply | undefined
 }
 
@@ -33,6 +32,11 @@ export class Waiters<W extends Waiter, S extends Supply> {
   alone = 0
   bareAlone = 0
   private tail: W | undefined = undefined
+
+  /** It stands in the queue. */
+  has(waiter: W): boolean {
+    return waiter.ahead !== undefined || this.head === waiter
+  }
 
   /** Behind all others. */
   push(waiter: W): void {
@@ -58,7 +62,6 @@ export class Waiters<W extends Waiter, S extends Supply> {
     if (first.supply !== undefined || first.alone || behind === undefined) return this.leave(first)
     this.head = this.bare = behind
     behind.ahead = first.behind = undefined
-    first.queued = false
     this.size--
   }
 
@@ -86,7 +89,6 @@ export class Waiters<W extends Waiter, S extends Supply> {
   }
 
   private enter(waiter: W): void {
-    waiter.queued = true
     this.size++
     if (!waiter.alone) return
     this.alone++
@@ -119,7 +121,6 @@ export class Waiters<W extends Waiter, S extends Supply> {
     if (behind === undefined) this.tail = ahead as W | undefined
     else behind.ahead = ahead
     waiter.ahead = waiter.behind = undefined
-    waiter.queued = false
     this.size--
     if (waiter.alone) {
       this.alone--

@@ -43,7 +43,6 @@ export class Waker<A> {
   // of its own, and a task in each would cost a turn of the event loop each. But not ten
   // thousand in one, as when the time of all ends at once.
   wake(borrower: Borrower<A>): void {
-    borrower.called++
     if (borrower.holder.cache.scheduler !== this.scheduler) return wakeElsewhere(borrower)
     this.woken[this.count] = borrower
     if (++this.count === 1 && !this.coming) this.dispatcher.scheduleTask(this.resumeAll, 0)
@@ -89,7 +88,7 @@ export class Waker<A> {
         while (i < to) {
           const borrower = woken[i]!
           woken[i++] = undefined
-          rouse(borrower)
+          borrower.woken()
         }
       } catch (error) {
         uncaught(error)
@@ -99,9 +98,4 @@ export class Waker<A> {
 }
 
 const wakeElsewhere = (borrower: Borrower<unknown>): void =>
-  borrower.holder.currentDispatcher.scheduleTask(() => rouse(borrower), 0)
-
-const rouse = (borrower: Borrower<unknown>): void => {
-  borrower.called--
-  borrower.sleeper?.woken()
-}
+  borrower.holder.currentDispatcher.scheduleTask(() => borrower.woken(), 0)

@@ -63,7 +63,7 @@ const checkQueue = ({ state }: Inside, { items, queue }: View, plan: Plan, world
   const promised = new Set<unknown>(waiters.spare)
   let bare: unknown
   for (const waiter of queue) {
-    if (!waiter.queued || waiter.settled) world.fail("queue", "a waiter is settled or left, and queued")
+    if (!waiters.has(waiter) || waiter.settled) world.fail("queue", "a waiter is settled or left, and queued")
     if (waiter.supply === undefined) {
       bare ??= waiter
       continue
