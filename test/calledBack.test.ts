@@ -193,3 +193,29 @@ it.effect("who borrows within the step in which the first who waits is served ha
     assert.isTrue(Exit.isFailure(yield* Fiber.await(inner!)))
     yield* Fiber.interrupt(first)
   }))
+
+it.effect("who borrows as the only item that needs no check is looked at shares it, and waits for no check", () =>
+  Effect.gen(function*() {
+    const { arm, pool, run } = yield* make({
+      max: 2,
+      concurrency: 2,
+      order: "fifo",
+      check: () => Effect.never,
+      checkAfter: "5 seconds"
+    })
+    const [one, two] = [yield* Scope.make(), yield* Scope.make()]
+    yield* Scope.provide(pool.getExclusive, one)
+    const proven = yield* Scope.provide(pool.getExclusive, two)
+    yield* Scope.close(one, Exit.void)
+    yield* pass(6000)
+    yield* Scope.close(two, Exit.void)
+    let inner: Fiber.Fiber<Thing, unknown> | undefined
+    yield* arm("lend", () => {
+      inner = run(pool.use(Effect.succeed))
+    })
+    const outer = yield* Effect.forkChild(pool.useIfAvailable(() => Effect.never))
+    yield* settle
+    assert.deepStrictEqual(inner!.pollUnsafe(), Exit.succeed(proven))
+    yield* Fiber.interrupt(outer)
+    yield* pass(6000)
+  }))

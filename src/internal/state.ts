@@ -318,7 +318,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   private lentAtOnce(lease: Lease<A> | undefined): Lease<A> | undefined {
     if (lease === undefined) return undefined
     this.grant(lease, 0)
-    this.openAhead(lease.since)
+    this.lookFurther(lease.since)
     return lease
   }
 
@@ -335,7 +335,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     const borrower = this.queue.arrival(holder, alone, group, lease.since, again)
     if (!waits) borrower.own.waits = false
     this.hand(lease, borrower)
-    this.openAhead(lease.since)
+    this.lookFurther(lease.since)
     return borrower
   }
 
@@ -388,8 +388,11 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (this.listening) this.tell({ _tag: "Borrowed", item: lease.item.id, waited }, lease.since)
   }
 
-  private openAhead(now: number): void {
-    if (this.lazy || this.settings.targetUtilization < 1 || this.settings.minIdle > 0) {
+  /** More may be to be opened now; and who came as a predicate called back into the pool may share what was lent. */
+  private lookFurther(now: number): void {
+    const { settings } = this
+    const joins = this.shares && this.waiters.head !== undefined
+    if (this.lazy || settings.targetUtilization < 1 || settings.minIdle > 0 || joins) {
       this.lazy = false
       this.pump(now)
     }

@@ -2,7 +2,7 @@
 import type { Command, Hook, Mode, Plan, Rule, Turnout } from "./modelPlan.ts"
 import { Rng } from "./random.ts"
 
-const turnout = (rng: Rng): Turnout =>
+export const drawTurnout = (rng: Rng): Turnout =>
   rng.weighted<Turnout>([
     [5, "ok"],
     [4, "fail"],
@@ -67,8 +67,11 @@ export const drawPlan = (seed: number): Plan => {
     monitor: rng.chance(0.2),
     hooks: rng.chance(0.7) ? [] : hooks.filter(() => rng.chance(0.4)),
     listens: seed % 4 !== 0,
+    sharing: seed % 3 === 0 ? "pack" : "spread",
     equal: rng.chance(0.15),
-    opens: rng.chance(warm === "eager" ? 0.6 : 0.2) ? Array.from({ length: 1 + rng.int(3) }, () => turnout(rng)) : []
+    opens: rng.chance(warm === "eager" ? 0.6 : 0.2)
+      ? Array.from({ length: 1 + rng.int(3) }, () => drawTurnout(rng))
+      : []
   }
 }
 
@@ -129,7 +132,7 @@ const drawCommand = (rng: Rng, plan: Plan): Command => {
     case "kill":
       return { do: what, of: rng.int(8), go: rng.pick(["ok", "fail"]) }
     case "swap":
-      return { do: what, go: turnout(rng), over: rng.pick([0, 10, 30]) }
+      return { do: what, go: drawTurnout(rng), over: rng.pick([0, 10, 30]) }
     case "resize": {
       const max = 1 + rng.int(4)
       return { do: what, min: rng.int(max + 1), max }
@@ -149,7 +152,7 @@ const drawCommand = (rng: Rng, plan: Plan): Command => {
     case "onBorrow":
     case "onReturn":
     case "onRelease":
-      return { do: what, go: turnout(rng), always: rng.chance(0.3) }
+      return { do: what, go: drawTurnout(rng), always: rng.chance(0.3) }
     default:
       return { do: what }
   }

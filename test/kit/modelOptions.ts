@@ -59,6 +59,7 @@ export const optionsOf = (plan: Plan, source: ModelSource, hooks: ModelHooks) =>
     minIdle: plan.minIdle,
     maxIdle: plan.maxIdle,
     concurrency: plan.concurrency,
+    sharing: plan.sharing,
     targetUtilization: plan.targetUtilization,
     warm: plan.warm as "eager",
     order: plan.order,

@@ -3,7 +3,7 @@ import type { Item } from "../../src/internal/item.ts"
 import { idleOf, type Inside, unservedOf } from "./modelInside.ts"
 import type { Loan } from "./modelLoan.ts"
 import { limits, type Plan } from "./modelPlan.ts"
-import { roomsOf } from "./modelSharing.ts"
+import { packing, roomsOf } from "./modelSharing.ts"
 import type { World } from "./world.ts"
 
 type AnyItem = Item<unknown>
@@ -20,9 +20,15 @@ export interface Before {
   /** Those of them that need a check. */
   readonly unproven: ReadonlySet<AnyItem>
   readonly rooms: ReadonlyMap<AnyItem, number>
+  /** Where one who packs joins others: in any case, and though an item is idle. */
+  readonly packing: ReturnType<typeof packing> | undefined
 }
 
-export const lookBefore = (inside: Inside, { check, checkAfter, order }: Plan, { now }: World): Before => {
+export const lookBefore = (
+  inside: Inside,
+  { check, checkAfter, order, sharing }: Plan,
+  { now }: World
+): Before => {
   const { closed, lent, openings, settings, suspended, waiters } = inside.state
   const idle = idleOf(inside)
   const unproven = idle.filter((item) =>
@@ -35,7 +41,8 @@ export const lookBefore = (inside: Inside, { check, checkAfter, order }: Plan, {
     idle,
     turn: inTurn(idle, order),
     unproven: new Set(unproven),
-    rooms: roomsOf(inside)
+    rooms: roomsOf(inside),
+    packing: sharing === "pack" ? packing(inside, now) : undefined
   }
 }
 
@@ -58,6 +65,11 @@ export const checkLend = (inside: Inside, plan: Plan, world: World, loan: Loan, 
   const from = before.turn
   const index = from.findIndex((item) => item.scope === entry!.scope)
   if (index < 0) return checkJoin(world, entry!, before, from[0])
+  const flowing = before.packing?.flowing
+  // What a rule has ended meanwhile is nobody's to join.
+  if (loan.mode === undefined && flowing !== undefined && flowing.share?.load === before.rooms.get(flowing)) {
+    world.fail("pack", `item ${entry!.number} was idle, and lent before another was full`)
+  }
   if (from.slice(0, index).some((item) => item.status === "idle")) {
     world.fail("idle order", `item ${entry!.number} of ${from.length}`)
   }
@@ -77,14 +89,20 @@ export const checkLend = (inside: Inside, plan: Plan, world: World, loan: Loan, 
 const checkJoin = (
   world: World,
   { number, scope }: { readonly number: number; readonly scope: unknown },
-  { rooms, unproven }: Before,
+  { packing, rooms, unproven }: Before,
   next: AnyItem | undefined
 ): void => {
   const joined = Array.from(rooms).find(([item]) => item.scope === scope)
   if (joined === undefined) return
+  const to = packing?.flowing ?? packing?.room
+  if (to !== undefined) {
+    if (to.scope !== scope && to.share?.load === rooms.get(to)) world.fail("pack", `item ${to.id} is to be joined`)
+    if (packing?.flowing !== undefined) return
+  }
   if (next?.status === "idle" && !unproven.has(next)) {
     world.fail("join", `item ${number} is shared, and another is idle`)
   }
+  if (packing !== undefined) return
   for (const [item, load] of rooms) {
     if (load < joined[1] && item.share?.load === load) world.fail("join", `item ${item.id} has fewer borrowers`)
   }

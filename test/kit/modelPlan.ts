@@ -45,6 +45,7 @@ export interface Plan {
   readonly minIdle: number
   readonly maxIdle: number
   readonly concurrency: number
+  readonly sharing: "spread" | "pack"
   readonly targetUtilization: number
   readonly warm: "background" | "lazy" | "eager"
   readonly openConcurrency: number

@@ -35,6 +35,17 @@ export const roomsOf = ({ state }: Inside): ReadonlyMap<AnyItem, number> => {
   return rooms
 }
 
+/** Where one who packs joins others: in any case, and though an item is idle. */
+export const packing = (inside: Inside, now: number) => {
+  const { sharing } = inside.state
+  const { last, left } = sharing as unknown as Record<"last" | "left", Share<unknown> | undefined>
+  const rooms = roomsOf(inside)
+  const has = (share: Share<unknown> | undefined) => share !== undefined && rooms.has(share.item) ? share : undefined
+  const room = has(last) ?? Array.from(rooms.keys()).at(0)?.share
+  const moves = (share: Share<unknown> | undefined) => share !== undefined && now - share.movedAt < 10
+  return { room: room?.item, flowing: [room, has(left)].find(moves)?.item }
+}
+
 /** `alone`: whether that fiber's borrower asked for an item for itself. */
 export const checkSharing = (
   inside: Inside,
@@ -43,7 +54,7 @@ export const checkSharing = (
   world: World,
   alone: (fiber: number) => boolean
 ): void => {
-  const { closed, lent, settings, sharing, suspended, waiters } = inside.state
+  const { checking, closed, lent, settings, sharing, suspended, waiters } = inside.state
   for (const item of items) {
     const { lease, share } = item
     if (share !== undefined) checkShare(item, share, plan, world)
@@ -81,7 +92,11 @@ export const checkSharing = (
   }
   // Nothing is lent anew as long as there are more than a new `max`.
   if (room === undefined || lent > settings.max) return
-  if (queue.length > those.length) world.fail("room", `item ${room.id} has room, a sharer waits`)
+  const sharers = queue.length - those.length
+  // Who would pack waits for a check rather than join those who may be held up.
+  const waits = plan.sharing === "pack" && !sharing.doubtful && plan.borrowTimeout > 0 &&
+    sharers <= (checking - those.length) * plan.concurrency && packing(inside, world.now).flowing === undefined
+  if (sharers > 0 && !waits) world.fail("room", `item ${room.id} has room, a sharer waits`)
 }
 
 const checkShare = (item: AnyItem, share: Share<unknown>, plan: Plan, world: World): void => {

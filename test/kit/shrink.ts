@@ -15,6 +15,7 @@ export const plainest: Omit<Plan, "seed"> = {
   minIdle: 0,
   maxIdle: Infinity,
   concurrency: 1,
+  sharing: "spread",
   targetUtilization: 1,
   warm: "background",
   openConcurrency: 1,
