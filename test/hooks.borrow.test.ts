@@ -285,6 +285,44 @@ for (const [way, ask] of Object.entries(ways)) {
   })
 }
 
+describe("what ends a hook as its borrower leaves", () => {
+  it.effect("may close the pool: the item is given up once", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { hook, pool, source } = yield* Scope.provide(make({ max: 2, drainTimeout: "1 hour" }), scope)
+      const holder = yield* borrow(pool)
+      const close = Effect.sync(() => void Effect.runFork(Scope.close(scope, Exit.void)))
+      hook.answers.set(2, () => Effect.onInterrupt(Effect.never, () => close))
+      const fiber = yield* Effect.forkChild(pool.use(() => Effect.void))
+      yield* settle
+      yield* Fiber.interrupt(fiber)
+      yield* settle
+      const { leases, recycled } = yield* pool.stats
+      assert.deepStrictEqual([leases, recycled, source.closed], [1, { "pool closed": 1 }, [2]])
+      yield* holder.letGo
+      yield* settle
+      assert.deepStrictEqual((yield* pool.stats).recycled, { "pool closed": 2 })
+      closedBooks(source)
+    }))
+
+  it.effect("may end the item of another of its group: nobody stays in the queue for that", () =>
+    Effect.gen(function*() {
+      const { hook, pool, source } = yield* warm({ max: 3 })
+      hook.answers.set(
+        2,
+        () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => lose(pool, source.opened[0], "lost")))
+      )
+      const fiber = yield* Effect.forkChild(Effect.scoped(pool.getN(3)))
+      yield* settle
+      assert.deepStrictEqual(hook.begun, [3, 2])
+      yield* Fiber.interrupt(fiber)
+      yield* settle
+      const { leases, pending } = yield* pool.stats
+      assert.deepStrictEqual([leases, pending, source.closed.toSorted()], [0, 0, [1, 2, 3]])
+      yield* books(source, pool)
+    }))
+})
+
 for (const [way, ask] of Object.entries(waiting)) {
   describe(`onBorrow of ${way}, of an item that was waited for`, () => {
     it.effect("runs when the item is there, and never beyond the borrower's time", () =>

@@ -28,7 +28,7 @@ const lent = Effect.gen(function*() {
 const leftInSpares = (): Array<string> => {
   const ready = Array.from({ length: loans.size() }, () => loans.take() as Borrower<unknown>)
   ready.forEach(loans.keep)
-  const its = new Set(["asking", "ends", "sleeps", "plain", "waiting", "wholly"])
+  const its = new Set(["asking", "ends", "plain", "waiting", "wholly"])
   return ready.flatMap((loan) =>
     Object.entries(loan).flatMap(([name, value]) =>
       its.has(name) || [undefined, false, 0, loan].includes(value) ? [] : [name]
@@ -162,6 +162,38 @@ describe("a borrowing that is used again", () => {
       yield* Fiber.join(next)
       assert.isTrue(served)
       yield* giveBack(2)
+    }))
+
+  it.effect("is not woken for the one before, who had its item before it slept", () =>
+    Effect.gen(function*() {
+      const { run, slow, turns } = turnByTurn()
+      const shared = yield* QueuePool.make({
+        acquire: Effect.sync(() => ({})),
+        concurrency: 2,
+        min: 2,
+        max: 2,
+        warm: "eager"
+      })
+      const scope = yield* Scope.make()
+      yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+      // Both have an item each, of which one is drained for who wants one alone.
+      yield* Scope.provide(Effect.all([shared.get, shared.get]), scope)
+      const alone = yield* atOnce(Effect.scoped(shared.getExclusive))
+      const { giveBack, pool } = yield* lent
+      const before = yield* atOnce(
+        Effect.provideService(shared.use(() => Effect.succeed("joined")), Scheduler.Scheduler, slow)
+      )
+      assert.deepStrictEqual([before.pollUnsafe(), turns.length > 0], [Exit.succeed("joined"), true])
+      let served = false
+      const next = yield* atOnce(pool.use(() => Effect.sync(() => served = true)))
+      // In one step: it is handed its item, and what is left to be heard by the one before is.
+      yield* Effect.map(giveBack, () => {
+        run()
+        assert.isFalse(served)
+      })
+      yield* Fiber.join(next)
+      assert.isTrue(served)
+      yield* Fiber.interrupt(alone)
     }))
 
   it.effect("waits for all of its own time, and is refused once", () =>

@@ -85,9 +85,9 @@ export class Group<A, E> extends GroupOperation<void, E | PoolError, never>
     const { borrowers } = this
     const refusal = borrowers.find((borrower) => borrower.refusal !== undefined)?.refusal
     const why = refusal === undefined ? "Interrupted" : reasonOf(refusal)
-    for (const waits of [true, false]) {
-      for (const borrower of borrowers) if ((borrower.lease === undefined) === waits) this.pool.abandon(borrower, why)
-    }
+    for (const borrower of borrowers) if (borrower.lease === undefined) this.pool.abandon(borrower, why)
+    // All others, and who has lost its item because one left.
+    for (const borrower of borrowers) this.pool.abandon(borrower, why)
   }
 }
 

@@ -250,8 +250,11 @@ class Loan<A, E, R, B, E2, R2> extends Borrower<A> implements Evaluated<B, E | E
   private sleep(resume: (effect: Effect.Effect<B, E | E2 | PoolError, R2>) => void): void {
     if (this.turn === 0) this.pool!.enqueue(this.holder, this.manner!.kind, this)
     this.resume = resume
-    if (this.terms !== undefined) this.terms.sleeper = undefined
-    if (this.settled) this.woken()
+    if (this.settled) {
+      // It is woken besides: with terms it becomes nobody else's before it has heard of that.
+      this.own.sleeper = undefined
+      this.woken()
+    } else if (this.terms !== undefined) this.terms.sleeper = undefined
   }
 
   override woken(): void {

@@ -422,7 +422,8 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
   abandon(borrower: Borrower<A>, why: string): void {
     if (this.waiters.has(borrower)) return this.queue.leave(borrower, why)
     const { lease } = borrower
-    if (lease === undefined) return
+    // What ends its hook may have closed the pool, and that has seen to it.
+    if (lease === undefined || !borrower.handed) return
     const now = this.shell.now()
     if (this.listening) this.queue.tell(why, borrower, now)
     // It was lent and nobody saw it: not a use, and nothing to reset.

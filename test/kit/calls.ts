@@ -96,7 +96,10 @@ class Calls {
     const calling = <F extends ((...args: ReadonlyArray<never>) => unknown) | undefined>(f: F): F =>
       (f && ((...args: ReadonlyArray<never>) => {
         this.called()
-        return f(...args)
+        const result = f(...args)
+        return Effect.isEffect(result)
+          ? Effect.onInterrupt(result as Effect.Effect<unknown>, () => Effect.sync(() => this.called()))
+          : result
       })) as F
     const asked = RecyclePolicy.when(() => {
       this.called()
@@ -172,7 +175,7 @@ class Calls {
         [1, "clear"],
         [1, "sweep"],
         [1, "swap"],
-        [0.2, "close"]
+        [0.4, "close"]
       ] as const
     )
     const one = <T>(values: ReadonlyArray<T>): T | undefined => values[rng.int(Math.max(1, values.length))]
