@@ -79,6 +79,16 @@ describe("what the model once found", () => {
     { do: "close", turns: 0 },
     { do: "stall", millis: 30 }
   )
+  once(
+    "who packs joins where a lease has just ended, and not those who came last and are held up",
+    { max: 4, concurrency: 2, sharing: "pack" },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "get", kind: "use" },
+    { do: "advance", millis: 100 },
+    { do: "release", of: 0, end: "ok" },
+    { do: "get", kind: "use" }
+  )
   once("an eager pool is made though its fiber yields", { tasks: "any", maxOps: 11, min: 1, warm: "eager" })
   once(
     "an item that was spared when it was lent is due by idleness when it comes back",

@@ -87,6 +87,25 @@ describe("who comes", () => {
       yield* books(source, pool)
     }))
 
+  it.effect("joins where a lease has ended rather than where the last came, who are held up", () =>
+    Effect.gen(function*() {
+      const { pool, source } = yield* packing(2, { concurrency: 2 })
+      const [a, b, c] = yield* several(3, pool)
+      assert.notStrictEqual(idOf(c!), idOf(a!))
+      yield* elapse(100)
+      yield* a!.letGo
+      const late = yield* borrow(pool)
+      assert.strictEqual(idOf(late), idOf(b!))
+      // The same for one who waits until there is room.
+      const [d, waits] = yield* several(2, pool)
+      assert.deepStrictEqual([idOf(d!), waits!.item], [idOf(c!), undefined])
+      yield* elapse(100)
+      yield* b!.letGo
+      assert.strictEqual(idOf(waits!), idOf(late))
+      yield* letAllGo([c!, d!, late, waits!])
+      yield* books(source, pool)
+    }))
+
   for (const [which, ends, item] of [["the check", "check", 1], ["a lease there", "lease", 0]] as const) {
     it.effect(`waits for a check rather than join those who are held up, until ${which} ends`, () =>
       Effect.gen(function*() {

@@ -134,10 +134,10 @@ export class Serving<A, R> {
 
   /** A shared item for one more, if the rules have nothing against it. */
   roomy(now: number): Item<A> | undefined {
-    for (let item = this.sharing.room; item !== undefined; item = this.sharing.room) {
+    for (let item = this.sharing.roomAt(now); item !== undefined; item = this.sharing.roomAt(now)) {
       const objection = this.sweeper.objection(item, now)
       // A predicate may have called back into the pool.
-      if (item !== this.sharing.room) continue
+      if (item !== this.sharing.roomAt(now)) continue
       if (objection === undefined) return item
       this.state.ending.doom(item, objection, now)
     }

@@ -62,6 +62,11 @@ export class Sharing<A> {
     return left.item
   }
 
+  /** Where leases end before where they do not. */
+  roomAt(now: number): Item<A> | undefined {
+    return (this.packs ? this.flowing(now) : undefined) ?? this.room
+  }
+
   private get leastLoaded(): Share<A> | undefined {
     for (; this.least < this.loads.length; this.least++) {
       const first = this.loads[this.least]?.first

@@ -291,7 +291,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
       const { room } = this.sharing
       if (
         room !== undefined && this.goesAgain(room) &&
-        (item === undefined || this.sharing.flows(room, this.rush.last))
+        (!this.packs || this.sharing.flows(room, this.rush.last))
       ) return this.joinTo(room, holder, this.rush.last)
     }
     if (item?.undated === true && this.goesAgain(item)) return this.lendAgain(item, holder)
