@@ -219,3 +219,20 @@ it.effect("who borrows as the only item that needs no check is looked at shares 
     yield* Fiber.interrupt(outer)
     yield* pass(6000)
   }))
+
+it.effect("a check that ends its item, and would then go on for ever, is interrupted", () =>
+  Effect.gen(function*() {
+    let interrupted = 0
+    const { kill, pool } = yield* make({
+      max: 1,
+      checkAfter: 0,
+      check: ({ id }) => {
+        if (id > 1) return Effect.void
+        kill()
+        return Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
+      }
+    })
+    yield* pool.use(() => Effect.void)
+    assert.strictEqual(yield* pool.use(({ id }) => Effect.succeed(id)), 2)
+    assert.strictEqual(interrupted, 1)
+  }))

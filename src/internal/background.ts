@@ -122,7 +122,9 @@ export class Background<R> {
       if (over) return
       this.alarms.set(alarm, this.now() + timeout)
       fiber = this.fork(effect)
-      fiber.addObserver(end)
+      // What it did first may have been the end of what it is for.
+      if (over) fiber.interruptUnsafe()
+      else fiber.addObserver(end)
     })
     return {
       stop: () => {
