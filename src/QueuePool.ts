@@ -350,8 +350,9 @@ export interface Options<
    * the fewest borrowers: few share who need not. With `"pack"` a borrower joins those
    * who came last until their item is full, and the other items stay idle: what is sent
    * together costs less. Where no lease has ended for 10 milliseconds nobody joins while
-   * another item is idle, for there one that takes long may hold up the rest. Who had to
-   * wait for a check, or until the pool was resumed, has an idle item.
+   * another item is idle, or where leases do end, for there one that takes long may hold
+   * up the rest. Who had to wait for a check, or until the pool was resumed, has an idle
+   * item.
    */
   readonly sharing?: "spread" | "pack" | undefined
   /**

@@ -318,7 +318,7 @@ describe("what ends a hook as its borrower leaves", () => {
       yield* Fiber.interrupt(fiber)
       yield* settle
       const { leases, pending } = yield* pool.stats
-      assert.deepStrictEqual([leases, pending, source.closed.toSorted()], [0, 0, [1, 2, 3]])
+      assert.deepStrictEqual([leases, pending, source.closed.toSorted((a, b) => a - b)], [0, 0, [1, 2, 3]])
       yield* books(source, pool)
     }))
 })
