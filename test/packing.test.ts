@@ -327,10 +327,8 @@ describe("laws", () => {
                 const { item } = one
                 const joins = (thing: Thing) => now - moved.get(thing)! < 10
                 // Those who came last are held up: where one has left others are not.
-                const others = roomy(left) && joins(left!) ? [left!] : idle
-                const may = idle.length === 0
-                  ? room
-                  : [...room.filter(joins), ...(room.every(joins) && room.length > 0 ? [] : others)]
+                const others = roomy(left) && joins(left!) ? [left!] : idle.length > 0 ? idle : room
+                const may = [...room.filter(joins), ...(room.every(joins) && room.length > 0 ? [] : others)]
                 assert.include(may, item, at)
                 if (loadOf(item!) === 0) moved.set(item!, now)
                 having.get(item!)!.add(one)
