@@ -298,7 +298,7 @@ export class Borrower<A> implements Waiters.Waiter, Sleeper {
     return timeOf(this.asked)
   }
 
-  /** It was handed an item that it has not taken up: from then on its end belongs to a scope or to `use`. */
+  /** It was handed an item, and has neither taken it up nor given it up. Once taken up, the lease's end belongs to a scope or to `use`. */
   get handed(): boolean {
     return this.lease !== undefined && this.lease.handed === this
   }
