@@ -89,11 +89,7 @@ export class ItemWork<A, E, R> {
   }
 
   cleaning(item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined, ended: boolean): Work<R> | undefined {
-    const { effects: { onReturn, reset }, settings } = this.pool
-    // Most often there is nothing else, and then the item is not doomed.
-    if (verdict === undefined && onReturn === undefined && this.tending.size === 0) {
-      return workOf(reset, item.value, exit)
-    }
+    const { effects: { reset }, settings } = this.pool
     const clean = (): Work<R> | undefined =>
       item.status === "resetting" && item.doom === undefined ? workOf(reset, item.value, exit) : undefined
     const after = inTurn(this.tended(item), ended ? this.afterLease(item, exit) : undefined)
@@ -150,7 +146,7 @@ const inTurn = <R>(first: Work<R> | undefined, second: Work<R> | undefined): Wor
   first === undefined ? second : second === undefined ? first : Effect.andThen(first, second)
 
 /** What the user's function gives to do, if anything; what it throws is a failure like any other. */
-const workOf = <A, R>(f: Hook<A, R> | undefined, value: A, exit: AnyExit): Work<R> | undefined => {
+export const workOf = <A, R>(f: Hook<A, R> | undefined, value: A, exit: AnyExit): Work<R> | undefined => {
   if (f === undefined) return undefined
   try {
     const work = f(value, exit)
@@ -161,4 +157,4 @@ const workOf = <A, R>(f: Hook<A, R> | undefined, value: A, exit: AnyExit): Work<
 }
 
 /** `onReturn`, or `reset`. */
-type Hook<A, R> = (value: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined
+export type Hook<A, R> = (value: A, exit: AnyExit) => Effect.Effect<unknown, unknown, R> | undefined

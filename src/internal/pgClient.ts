@@ -11,23 +11,29 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { QueuePool } from "../QueuePool.ts"
-import { clientView, needsAlone, Session, type Statements, Tracked } from "./pgSession.ts"
+import { begins, clientView, needsAlone, type Run, Session, Tracked } from "./pgSession.ts"
 import { isOwn, type Lends, viewOf } from "./viewed.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
 
-class SessionConnection implements Connection {
-  readonly session: PgConnection
-  private readonly statements: Statements
+class SessionConnection<S extends PgConnection = PgConnection> implements Connection {
+  readonly session: S
 
-  constructor(session: PgConnection, statements: Statements) {
+  constructor(session: S) {
     this.session = session
-    this.statements = statements
+  }
+
+  protected query(sql: string, params: ReadonlyArray<unknown>, prepare?: boolean): Effect.Effect<Result, SqlError> {
+    return this.session.query(sql, params, prepare)
+  }
+
+  protected values(sql: string, params: ReadonlyArray<unknown>, prepare?: boolean) {
+    return this.session.queryValues(sql, params, prepare)
   }
 
   private rows(sql: string, params: ReadonlyArray<unknown>, transform: Transform, prepare = true): Rows {
-    const result = this.statements.query(sql, params, prepare)
+    const result = this.query(sql, params, prepare)
     return Effect.map(result, transform === undefined ? rowsOf : ({ rows }) => transform(rows))
   }
 
@@ -40,15 +46,15 @@ class SessionConnection implements Connection {
   }
 
   executeRaw(sql: string, params: ReadonlyArray<unknown>) {
-    return this.statements.query(sql, params)
+    return this.query(sql, params)
   }
 
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
-    return this.statements.queryValues(sql, params)
+    return this.values(sql, params)
   }
 
   executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
-    return this.statements.queryValues(sql, params, false)
+    return this.values(sql, params, false)
   }
 
   executeStream(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
@@ -61,17 +67,40 @@ class SessionConnection implements Connection {
 
 const rowsOf = (result: Result): ReadonlyArray<Row> => result.rows
 
-const connectionOf = (session: PgConnection): Connection => new SessionConnection(session, session)
+const connectionOf = (session: PgConnection): Connection => new SessionConnection(session)
 
-/** For one statement, of the pool that has opened the session. */
+/** For who sends one statement in a lease and no more. */
+class SoleConnection extends SessionConnection<Session> {
+  /** Where a transaction is to begin, which needs a session for itself. */
+  private readonly begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>
+
+  constructor(session: Session, begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>) {
+    super(session)
+    this.begin = begin
+  }
+
+  protected override query(sql: string, params: ReadonlyArray<unknown>, prepare?: boolean) {
+    return begins(sql)
+      ? this.begin((session) => session.query(sql, params, prepare))
+      : this.session.asSole(this.session.raw.query(sql, params, prepare))
+  }
+
+  protected override values(sql: string, params: ReadonlyArray<unknown>, prepare?: boolean) {
+    return begins(sql)
+      ? this.begin((session) => session.queryValues(sql, params, prepare))
+      : this.session.asSole(this.session.raw.queryValues(sql, params, prepare))
+  }
+}
+
+/** Of the pool that has opened the session, and has lent it to the fiber that sends the statement: it needs no error to have another. */
 const ownConnectionOf = (session: PgConnection): Connection =>
   session instanceof Session
-    ? session.connection ??= new SessionConnection(session, session.own)
-    : new SessionConnection(session, session)
+    ? session.connection ??= new SoleConnection(session, (run) => session.begin(run))
+    : connectionOf(session)
 
-/** For one statement, of whoever lends sessions of such pools. */
+/** Of whoever lends sessions of such pools. */
 const soleConnectionOf = (session: PgConnection): Connection =>
-  new SessionConnection(session, session instanceof Session ? session.sole : session)
+  session instanceof Session ? new SoleConnection(session, (run) => run(session)) : connectionOf(session)
 
 // With its session a transaction is gone, and there is nothing to roll back: what ended it stays a typed error.
 const isTransaction = (connection: Connection): boolean =>
@@ -90,7 +119,7 @@ class TransactionConnection extends SessionConnection {
 // As the client writes them, and nothing that a program could send.
 const undoes = /^(?:ROLLBACK$|(?:ROLLBACK TO|RELEASE) SAVEPOINT effect_sql_\d+$)/
 
-const transactionOf = (session: PgConnection): Connection => new TransactionConnection(session, session)
+const transactionOf = (session: PgConnection): Connection => new TransactionConnection(session)
 
 // PostgreSQL answers ROLLBACK to the COMMIT of a failed transaction, which is not an error there.
 const commit = (connection: Connection): Effect.Effect<void, SqlError> =>

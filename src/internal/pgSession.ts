@@ -62,12 +62,12 @@ export class Ledger {
     for (const heard of waiting) heard()
   }
 
-  readonly begin = (): void => {
+  begin(): void {
     this.running++
     this.used = true
   }
 
-  readonly end = (): void => {
+  end(): void {
     this.running--
   }
 
@@ -79,7 +79,7 @@ export class Ledger {
 }
 
 /** What is done with a session. */
-type Run<A> = (session: Connection) => Effect.Effect<A, SqlError>
+export type Run<A> = (session: Connection) => Effect.Effect<A, SqlError>
 
 /** What a session asks of a pool that lends it to several borrowers at once. */
 export interface Sharing {
@@ -109,6 +109,8 @@ export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
 
 export class Tracked implements Connection {
   // First what each statement touches.
+  /** The session as a client's statements know it, once there was one. */
+  connection: SqlConnection | undefined = undefined
   /** The driver's own: what is sent through it leaves no trace in the ledger. */
   readonly raw: Connection
   readonly ledger: Ledger
@@ -193,7 +195,7 @@ export class Tracked implements Connection {
   }
 
   private get hold(): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.acquireRelease(this.held, () => Effect.sync(this.ledger.end))
+    return Effect.acquireRelease(this.held, () => Effect.sync(() => this.ledger.end()))
   }
 
   // Meanwhile the statements of all others wait: so the fewer there are the better.
@@ -203,45 +205,14 @@ export class Tracked implements Connection {
   })
 }
 
-/** What a plain statement of a client needs of a session. */
-export type Statements = Pick<Connection, "query" | "queryValues">
-
-class Single implements Statements {
-  private readonly session: Session
-  /** Where a transaction is to begin, which needs a session for itself. */
-  private readonly begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>
-
-  constructor(session: Session, begin: <A>(run: Run<A>) => Effect.Effect<A, SqlError>) {
-    this.session = session
-    this.begin = begin
-  }
-
-  query(sql: string, params?: ReadonlyArray<unknown>, prepare?: boolean) {
-    return begins(sql)
-      ? this.begin((session) => session.query(sql, params, prepare))
-      : this.session.asSole(this.session.raw.query(sql, params, prepare))
-  }
-
-  queryValues(sql: string, params?: ReadonlyArray<unknown>, prepare?: boolean) {
-    return begins(sql)
-      ? this.begin((session) => session.queryValues(sql, params, prepare))
-      : this.session.asSole(this.session.raw.queryValues(sql, params, prepare))
-  }
-}
-
 export class Session extends Tracked {
-  /** The session as a client's statements know it, once there was one. */
-  connection: SqlConnection | undefined = undefined
-  /** For who sends one statement in a lease and no more. */
-  readonly sole: Statements = new Single(this, (run) => run(this))
-
-  /** The same where the pool itself has lent the session, to the fiber that sends the statement: it needs no error to have another. */
-  readonly own: Statements = new Single(this, (run) => {
+  /** A transaction begins: with `multiplex` on a session for itself. */
+  begin<A>(run: Run<A>): Effect.Effect<A, SqlError> {
     const { sharing } = this
     if (sharing === undefined) return run(this)
     // With a `multiplexConcurrency` of 1 it has the session for itself all the same.
     return Effect.withFiber(({ id }) => sharing.isShared(this) ? sharing.alone(this, id, run) : run(this))
-  })
+  }
 
   /**
    * The only statement of its lease, which it cannot outlive: so there is nothing to count, and
@@ -274,7 +245,7 @@ export const clientView: View<Connection, SqlError> = {
 }
 
 // Most statements are told by their first letter.
-const begins = (sql: string): boolean => {
+export const begins = (sql: string): boolean => {
   const first = sql.charCodeAt(0) | 32
   return first > 96 && first < 123 ? beginsAt(sql, 0) : beginsAt(sql, firstWord(sql))
 }

@@ -14,6 +14,8 @@ export class Sharing<A> {
   /** By the number of borrowers: what takes more of them, or would if it were not full. */
   private readonly loads: Array<Load<A>> = []
   private least = 1
+  /** How many items are listed there. */
+  private listed = 0
   /** Leases of shared items that run. */
   leases = 0
   /** Shared items that take no newcomer, for a waiter that needs one alone. */
@@ -68,11 +70,11 @@ export class Sharing<A> {
   }
 
   private get leastLoaded(): Share<A> | undefined {
-    for (; this.least < this.loads.length; this.least++) {
+    if (this.listed === 0) return undefined
+    for (;; this.least++) {
       const first = this.loads[this.least]?.first
       if (first !== undefined) return first
     }
-    return undefined
   }
 
   /** One more borrower has the item; the first makes it a shared one. */
@@ -135,11 +137,15 @@ export class Sharing<A> {
 
   private list(share: Share<A>, load: number): void {
     if (share.load === load) return
-    if (share.load > 0) this.loads[share.load]!.remove(share)
+    if (share.load > 0) {
+      this.loads[share.load]!.remove(share)
+      this.listed--
+    }
     share.load = load
     if (load === 0) return
     const list = this.loads[load] ??= new Load()
     list.add(share)
+    this.listed++
     this.least = Math.min(this.least, load)
   }
 

@@ -10,8 +10,9 @@ import type { PoolEvent } from "../PoolEvent.ts"
 import type { Alarm } from "./alarms.ts"
 import type { Background } from "./background.ts"
 import type { Closer } from "./closer.ts"
+import type { Effects } from "./hooks.ts"
 import type { Item, Lease, Opening } from "./item.ts"
-import type { ItemWork } from "./itemWork.ts"
+import { type Hook, type ItemWork, workOf } from "./itemWork.ts"
 import type { Opens } from "./opens.ts"
 import type { Shell, Work } from "./pooled.ts"
 import type { Verdict } from "./rules.ts"
@@ -21,6 +22,7 @@ type AnyExit = Exit.Exit<unknown, unknown>
 
 /** The pool whose shell it is. */
 interface Host<A, E, R> {
+  readonly effects: Pick<Effects<A, E, R>, "onReturn" | "reset">
   readonly background: Background<R>
   readonly opens: Opens<A, E, R>
   readonly closer: Closer
@@ -41,11 +43,14 @@ export class PoolShell<A, E, R> implements Shell<A, R> {
   readonly now: () => number
   readonly rush: Rush
   private readonly pool: Host<A, E, R>
+  /** The reset, where nothing else can have to be done when an item comes back. */
+  private readonly onlyReset: Hook<A, R> | undefined
 
   constructor(pool: Host<A, E, R>) {
     this.pool = pool
     this.now = pool.background.now
     this.rush = pool.background.rush
+    this.onlyReset = pool.effects.onReturn === undefined ? pool.effects.reset : undefined
   }
 
   wallNow(): number {
@@ -98,7 +103,10 @@ export class PoolShell<A, E, R> implements Shell<A, R> {
   }
 
   cleaning(item: Item<A>, exit: AnyExit, verdict: Work<R> | undefined, ended: boolean): Work<R> | undefined {
-    return this.pool.work.cleaning(item, exit, verdict, ended)
+    // Most often there is nothing else, and then the item is not doomed.
+    return verdict === undefined && this.onlyReset !== undefined
+      ? workOf(this.onlyReset, item.value, exit)
+      : this.pool.work.cleaning(item, exit, verdict, ended)
   }
 
   reset(item: Item<A>, work: Work<R>): void {

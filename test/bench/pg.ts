@@ -1,7 +1,7 @@
 /**
- * PostgreSQL through our pool, beside the clients that others use: one process, one server,
- * rounds interleaved, all clients made anew for each, and ratios of what two clients did in the
- * same round.
+ * PostgreSQL through our pool, beside the clients that others use: one server, rounds
+ * interleaved, all clients in one process and made anew for each round, another process for each
+ * four of them, and ratios of what two clients did in the same round.
  *
  * npm run bench:pg -- --check            fails where a target is missed
  * npm run bench:pg -- --quick            fewer rounds
@@ -15,144 +15,48 @@
  * there is one at once: there it is out of reach where the client of @effect/sql-pg on its
  * driver, with no pool at all, misses it in the same rounds.
  */
-import { Console, Effect, Random, type Scope } from "effect"
+import { Console, Data, Effect } from "effect"
+import { fork } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
 import { EmbeddedPg } from "../kit/EmbeddedPg.ts"
-import * as Clients from "./pgClients.ts"
-import { type Sample, sample } from "./pgMeter.ts"
+import type { Sample } from "./pgMeter.ts"
 import { parse } from "./pgOptions.ts"
-import { bestMeets, comparisonOf, comparisonTable, lineOf, lineTable, missed, type Pair } from "./pgResults.ts"
-import { Echo } from "./pgSocket.ts"
-import { createTables, type WorkName } from "./pgWork.ts"
-
-/** What is measured together: everything that is compared stands in the same rounds. */
-interface Part {
-  readonly name: string
-  readonly work: WorkName
-  /** Undefined: at each that is asked for. */
-  readonly concurrencies?: ReadonlyArray<number>
-  readonly clients: (url: string) => Effect.Effect<ReadonlyArray<Clients.Client>, unknown, Scope.Scope>
-  readonly pairs: ReadonlyArray<Pair>
-  /** The throughput against pg.Pool. */
-  readonly poolTarget?: number
-}
-
-const multiplex = true
-
-const peers = (url: string) =>
-  Effect.all([
-    Clients.ours("ours", url),
-    Clients.pgClient("PgClient", url),
-    Clients.pgPool(url),
-    Clients.postgresJs(url),
-    Clients.ours("ours, multiplex", url, { multiplex }),
-    Clients.pgClient("PgClient, multiplex", url, { multiplex })
-  ])
-
-const pairs = (target?: number, most?: string): ReadonlyArray<Pair> => [
-  { client: "ours", against: "PgClient", target },
-  { client: "ours, multiplex", against: "PgClient, multiplex", target },
-  { client: "ours", against: "pg.Pool", most },
-  { client: "ours, multiplex", against: "pg.Pool", most },
-  { client: "ours", against: "postgres.js" },
-  { client: "ours, multiplex", against: "postgres.js" }
-]
-
-/** What stands below us: the client without a pool, the driver without a client, sockets without a driver. */
-const floors = (url: string) =>
-  Effect.all([
-    Clients.floor("client, no pool", url, false),
-    Clients.driver("driver alone", url, false),
-    Clients.driver("driver alone, multiplex", url, true),
-    Clients.sockets("sockets alone", url)
-  ])
-
-const hygiene = (url: string) =>
-  Effect.all([
-    Clients.ours("rollback", url),
-    Clients.ours("none, no check", url, { reset: "none", checkAfter: "Infinity" }),
-    Clients.ours("discard", url, { reset: "discard" })
-  ])
-
-const hygienePairs: ReadonlyArray<Pair> = [
-  { client: "rollback", against: "none, no check" },
-  { client: "discard", against: "none, no check" }
-]
-
-const stream = () => new Echo()
-
-const parts: ReadonlyArray<Part> = [
-  {
-    name: "select-1",
-    work: "select-1",
-    clients: (url) => Effect.map(Effect.all([peers(url), floors(url)]), (all) => all.flat()),
-    pairs: [
-      ...pairs(1, "client, no pool"),
-      { client: "ours", against: "client, no pool" },
-      { client: "ours", against: "driver alone" },
-      { client: "ours", against: "sockets alone" }
-    ],
-    poolTarget: 1.3
-  },
-  { name: "ten-rows", work: "ten-rows", clients: peers, pairs: pairs() },
-  { name: "tpc-b", work: "tpc-b", clients: peers, pairs: pairs() },
-  { name: "hygiene", work: "select-1", concurrencies: [1, 64], clients: hygiene, pairs: hygienePairs },
-  { name: "hygiene-tpc-b", work: "tpc-b", concurrencies: [10], clients: hygiene, pairs: hygienePairs },
-  {
-    name: "no-server",
-    work: "select-1",
-    concurrencies: [1, 64],
-    clients: (url) =>
-      Effect.all([
-        Clients.ours("ours", url, { stream }),
-        Clients.pgClient("PgClient", url, { stream }),
-        Clients.ours("ours, multiplex", url, { stream, multiplex }),
-        Clients.pgClient("PgClient, multiplex", url, { stream, multiplex }),
-        Clients.floor("client, no pool", url, false, stream),
-        Clients.driver("driver alone", url, false, stream)
-      ]),
-    pairs: [
-      { client: "ours", against: "PgClient" },
-      { client: "ours, multiplex", against: "PgClient, multiplex" },
-      { client: "ours", against: "client, no pool" }
-    ]
-  }
-]
+import { type Part, parts } from "./pgParts.ts"
+import { bestMeets, comparisonOf, comparisonTable, lineOf, lineTable, missed } from "./pgResults.ts"
+import type { Done, Task } from "./pgRounds.ts"
+import { createTables } from "./pgWork.ts"
 
 const options = parse(process.argv.slice(2), parts.map(({ name }) => name))
 const { asked, check, json, millis } = options
 
-// Until the optimizing compiler has seen every client at its work, and all sessions are open.
-const warmUps = [
-  { concurrency: 64, millis: 300 },
-  ...options.concurrencies.map((concurrency) => ({ concurrency, millis: 200 }))
-]
+// The optimizing compiler does not do the same in each process: two clients that are equally
+// fast differ by some 5 % for as long as one of them runs.
+const roundsEach = 4
 
-// By then it has, and only the sessions are new.
-const openAll = [{ concurrency: 64, millis: 60 }]
+class Ended extends Data.TaggedError("Ended")<{ readonly part: string; readonly code: number | null }> {}
+
+const inProcess = (task: Task): Effect.Effect<Done, Ended> =>
+  Effect.callback((resume) => {
+    const child = fork(fileURLToPath(new URL("./pgRounds.ts", import.meta.url)), { serialization: "advanced" })
+    child.once("message", (done: Done) => resume(Effect.succeed(done)))
+    child.once("exit", (code) => resume(Effect.fail(new Ended({ part: task.part, code }))))
+    child.send(task)
+    return Effect.sync(() => child.kill())
+  })
 
 /** What each client did in each round, by concurrency. */
 type Rounds = Map<number, Map<string, Array<Sample>>>
 
-// What is opened once and again differs from itself by a fifth where there is one at once: all of
-// these take the session that came back last, and it matters on which processor the server has it.
-// So all is opened anew for each round, and the rounds know nothing of one another.
-const measure = Effect.fnUntraced(function*(part: Part, url: string, rounds: Rounds, first: boolean) {
-  const clients = yield* part.clients(url)
-  for (const warmUp of first ? warmUps : openAll) {
-    for (const client of clients) yield* sample(client, part.work, warmUp.concurrency, warmUp.millis)
+const measure = Effect.fnUntraced(function*({ name }: Part, url: string, rounds: Rounds, count: number) {
+  const task = { part: name, url, concurrencies: [...rounds.keys()], millis, rounds: count }
+  for (const [concurrency, byClient] of yield* inProcess(task)) {
+    const all = rounds.get(concurrency)!
+    for (const [client, samples] of byClient) all.set(client, [...all.get(client) ?? [], ...samples])
   }
-  for (const [concurrency, byClient] of rounds) {
-    for (const { name } of clients) if (!byClient.has(name)) byClient.set(name, [])
-    // In another order each time: who runs twice in a row, as the first and the last did when
-    // every second round was turned round, is measured slower by an eighth than the others.
-    for (const client of yield* Random.shuffle(clients)) {
-      byClient.get(client.name)!.push(yield* sample(client, part.work, concurrency, millis))
-    }
-  }
-}, Effect.scoped)
+})
 
 const resultOf = (part: Part, concurrency: number, rounds: ReadonlyMap<string, ReadonlyArray<Sample>>) => {
   const comparisons = part.pairs.map(({ most, ...pair }) =>
@@ -167,7 +71,9 @@ const resultOf = (part: Part, concurrency: number, rounds: ReadonlyMap<string, R
 const run = Effect.fnUntraced(function*(part: Part, url: string) {
   const concurrencies = options.concurrencies.filter((one) => part.concurrencies?.includes(one) !== false)
   const rounds: Rounds = new Map(concurrencies.map((concurrency) => [concurrency, new Map()]))
-  for (let done = 0; rounds.size > 0 && done < options.rounds; done++) yield* measure(part, url, rounds, done === 0)
+  for (let left = rounds.size > 0 ? options.rounds : 0; left > 0; left -= roundsEach) {
+    yield* measure(part, url, rounds, Math.min(left, roundsEach))
+  }
   const results = Array.from(rounds, ([concurrency, byClient]) => resultOf(part, concurrency, byClient))
   const lines = results.flatMap((result) => result.lines)
   const comparisons = results.flatMap((result) => result.comparisons)
