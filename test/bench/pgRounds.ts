@@ -72,5 +72,6 @@ const run = Effect.fnUntraced(function*(task: Task) {
 process.once("message", (task: Task) => {
   // Who has asked is gone.
   process.once("disconnect", () => process.exit())
-  void Effect.runPromise(run(task)).then((done) => process.send!(done, undefined, undefined, () => process.exit()))
+  const told = (done: Done) => Effect.sync(() => process.send!(done, undefined, undefined, () => process.exit()))
+  void Effect.runPromise(Effect.flatMap(run(task), told))
 })
