@@ -26,7 +26,7 @@ const opened = { concurrency: 64, millis: 60 }
 // Until the optimizing compiler has seen every client at its work.
 const warmUps = (concurrencies: ReadonlyArray<number>) => [
   { concurrency: 64, millis: 300 },
-  ...concurrencies.map((concurrency) => ({ concurrency, millis: 100 }))
+  ...concurrencies.map((concurrency) => ({ concurrency, millis: 200 }))
 ]
 
 /**
