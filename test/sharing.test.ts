@@ -1835,6 +1835,23 @@ describe("cost", () => {
       30_000
     )
   }
+
+  it.effect("where nobody shares an item none is looked for, however many once had one", () =>
+    Effect.gen(function*() {
+      const { pool } = yield* shared({ max: 1, concurrency: 32, sharing: "pack" })
+      yield* letAllGo(yield* several(32, pool))
+      let looks = 0
+      const { sharing } = insideOf(pool).state as unknown as { readonly sharing: { loads: ReadonlyArray<unknown> } }
+      sharing.loads = new Proxy(sharing.loads, {
+        get: (loads, key: never) => {
+          looks++
+          return loads[key]
+        }
+      })
+      yield* Effect.replicateEffect(pool.use(() => Effect.void), 100, { discard: true })
+      // Each is put on a list and taken off.
+      assert.strictEqual(looks, 200)
+    }))
 })
 
 /** Counts how often a property is read. */
