@@ -109,8 +109,6 @@ export const needsAlone = (cause: Cause.Cause<unknown>): boolean =>
 
 export class Tracked implements Connection {
   // First what each statement touches.
-  /** The session as a client's statements know it, once there was one. */
-  connection: SqlConnection | undefined = undefined
   /** The driver's own: what is sent through it leaves no trace in the ledger. */
   readonly raw: Connection
   readonly ledger: Ledger
@@ -206,6 +204,9 @@ export class Tracked implements Connection {
 }
 
 export class Session extends Tracked {
+  /** The session as a client's statements know it, once there was one. */
+  connection: SqlConnection | undefined = undefined
+
   /** A transaction begins: with `multiplex` on a session for itself. */
   begin<A>(run: Run<A>): Effect.Effect<A, SqlError> {
     const { sharing } = this

@@ -317,8 +317,6 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   private lentAtOnce(lease: Lease<A> | undefined): Lease<A> | undefined {
     if (lease === undefined) return undefined
-    // Nobody is to be told, and nothing is to be opened ahead.
-    if (this.calm && !this.lazy && this.waiters.head === undefined) return lease
     this.grant(lease, 0)
     this.lookFurther(lease.since)
     return lease
@@ -350,7 +348,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
           : undefined
       }
       const now = this.moment()
-      const packed = this.packs && !alone && this.sharing.leases > 0 ? this.pack(holder, now) : undefined
+      const packed = this.packs && !alone ? this.pack(holder, now) : undefined
       if (packed !== undefined) return packed
       this.rush.date(item, now)
       if (this.unproven(item, now)) return undefined
@@ -362,7 +360,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
 
   /** A proven idle item, unless a rule speaks against it. */
   private take(item: Item<A>, holder: Holder, alone: boolean, now: number): Lease<A> | undefined {
-    if ((this.asks || now >= item.dueAt) && this.sweeper.spoiled(item, now)) {
+    if (this.sweeper.spoiled(item, now)) {
       this.pump(now)
       return undefined
     }
@@ -549,7 +547,7 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     if (this.stillShared(lease)) {
       if (this.budget !== undefined) this.yieldShared(this.budget, item)
       this.tend(item, exit, now)
-    } else if (this.clean(item, exit, pending, true, now)) return
+    } else this.clean(item, exit, pending, true, now)
     if (this.serving.busy) this.pump(now)
   }
 
@@ -619,28 +617,19 @@ export class PoolState<A, R> implements Lends<A>, Home<A> {
     else this.ending.doom(item, "reset failed", now)
   }
 
-  /**
-   * Nobody has the item: what is to be done after its leases, and then it is free. `ended`: one
-   * has just ended. True where it is idle now, and nothing is to be done for others or for `min`.
-   */
-  private clean(item: Item<A>, exit: AnyExit, pending: Work<R> | undefined, ended: boolean, now: number): boolean {
+  /** Nobody has the item: what is to be done after its leases, and then it is free. `ended`: one has just ended. */
+  private clean(item: Item<A>, exit: AnyExit, pending: Work<R> | undefined, ended: boolean, now: number): void {
     if (item.doom === undefined ? pending !== undefined || this.settings.resets : this.settings.tends) {
       item.status = "resetting"
       const work = this.shell.cleaning(item, exit, pending, ended)
       // What the user's function did may have been the end of the item.
-      if (item.status !== "resetting") return false
-      if (work !== undefined) {
-        this.shell.reset(item, work)
-        return false
-      }
+      if (item.status !== "resetting") return
+      if (work !== undefined) return this.shell.reset(item, work)
     }
     if (this.calm && item.doom === undefined && this.waiters.head === undefined && this.stays && this.keeps(item)) {
       forgetBorrower(item)
       this.keep(item)
-      return this.budget === undefined && this.sharing.draining.size === 0
-    }
-    this.settle(item, now, false)
-    return false
+    } else this.settle(item, now, false)
   }
 
   /** True when others have the item still. */

@@ -8,7 +8,7 @@
  * npm run bench:pg -- --only select-1    this part alone; may be given several times
  * npm run bench:pg -- --concurrency 64   this many at once alone; may be given several times
  *
- * Server and clients share the processors: the CPU time of this process for each statement is
+ * Server and clients share the processors: the CPU time of the clients' process for each statement is
  * steadier than what was done in a second. It counts what the kernel does for the sockets too.
  * The targets are of the throughput. That of pg.Pool is met where one of ours meets it, without
  * `multiplex` or with: pg.Pool cannot send a statement behind another. Nor can anybody where
