@@ -191,6 +191,34 @@ const concurrent = Effect.gen(function*() {
   return yield* sql`select born from people where id = 1`
 })
 
+// One statement, by all that a client has to make it with, and run within a transaction and beside it.
+const whereabouts = Effect.gen(function*() {
+  const client = yield* PgClient.PgClient
+  const clients = [client, client.safe, client.withoutTransforms(), client.safe.withoutTransforms().safe]
+  type Row = { readonly pid: number }
+  const all = clients.flatMap((sql) => {
+    const one = sql<Row>`select pg_backend_pid() as pid`
+    const text = "select pg_backend_pid() as pid"
+    const values = Effect.map(one.values, (rows) => rows.map(([pid]) => ({ pid: pid as number })))
+    return [one, one.unprepared, sql.unsafe<Row>(text), Stream.runCollect(one.stream), one.withoutTransform, values]
+  })
+  const pids = Effect.map(Effect.all(all), (results) => new Set(results.map(([row]) => row!.pid)))
+  const outside = yield* Effect.context()
+  return yield* client.withTransaction(Effect.gen(function*() {
+    const own = yield* pids
+    const nested = yield* client.withTransaction(pids)
+    const twice = Effect.all([pids, pids], { concurrency: 2 })
+    const beside = yield* Effect.promise(() => Effect.runPromiseWith(outside)(twice))
+    const again = yield* pids
+    return {
+      safe: client.safe === client,
+      own: own.size,
+      same: [...nested, ...again].every((pid) => own.has(pid)),
+      apart: beside.every((others) => others.size > 0 && [...others].every((pid) => !own.has(pid)))
+    }
+  }))
+})
+
 const expected: Record<string, (result: never) => void> = {
   rollbacks: ({ died, end, failed, hidden, nested }: Effect.Success<typeof rollbacks>) => {
     assert.deepStrictEqual(nested, ["Ada", "Grace", "Barbara", "Donald", "Tony"])
@@ -212,6 +240,9 @@ const expected: Record<string, (result: never) => void> = {
   statements: ({ errors }: Effect.Success<typeof statements>) => {
     assert.deepStrictEqual(errors, ["UniqueViolation", "SqlSyntaxError", "UnknownError", "ConstraintError"])
   },
+  whereabouts: (result: Effect.Success<typeof whereabouts>) => {
+    assert.deepStrictEqual(result, { safe: true, own: 1, same: true, apart: true })
+  },
   concurrent: (rows: Effect.Success<typeof concurrent>) => assert.deepStrictEqual(rows, [{ born: 1855 }])
 }
 
@@ -223,6 +254,7 @@ const programs: Record<string, Program> = {
   resolvers,
   models,
   migrations,
+  whereabouts,
   concurrent
 }
 
@@ -234,7 +266,8 @@ const configs = {
     prepare: false,
     reset: "discard"
   },
-  "few sessions": { maxConnections: 3, minConnections: 1, idleTimeout: "1 second", connectionTTL: "5 seconds" }
+  "few sessions": { maxConnections: 3, minConnections: 1, idleTimeout: "1 second", connectionTTL: "5 seconds" },
+  "sessions shared": { multiplex: true, maxConnections: 3 }
 } as const
 
 layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("programs of @effect/sql-pg", (it) => {

@@ -14,6 +14,7 @@ import type { Borrower, Holder, Item, Kind, Lease, Refusal } from "./item.ts"
 import { addFinalizer } from "./lease.ts"
 import {
   alone,
+  begun,
   type Lender,
   mannerOf,
   type Plain,
@@ -144,6 +145,11 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
     return this.plainUse ??= this.traces
       ? (f) => new Use(this, mannerOf("shared", here(1)), f)
       : (f) => new Use(this, sharing, f)
+  }
+
+  /** `use`, begun by a fiber: it runs what is returned next, and once. */
+  useIn<B, E2, R2>(fiber: Holder, f: Plain<A, B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
+    return this.traces ? this.use(f) : begun<A, E, R, B, E2, R2>(this, sharing, f, fiber)
   }
 
   get useExclusive(): Using<A, E> {

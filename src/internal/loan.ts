@@ -153,10 +153,19 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
   }
 
   start(fiber: Holder): Effect.Effect<B, E | E2 | PoolError, R2> {
-    const { f, lender, manner } = this
-    const loan = (loans.take() as Loan<A, E, R, B, E2, R2>).of(lender, manner, f)
-    return lender.queued === true && manner.kind !== "available" ? loan.inTurn(fiber) : loan.whole
+    return begun(this.lender, this.manner, this.f, fiber)
   }
+}
+
+/** What a borrower does, begun by a fiber: it runs what is returned next, and once. */
+export const begun = <A, E, R, B, E2, R2>(
+  lender: Lender<A, E, R>,
+  manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>,
+  f: Plain<A, B, E2, R2> | undefined,
+  fiber: Holder
+): Effect.Effect<B, E | E2 | PoolError, R2> => {
+  const loan = (loans.take() as Loan<A, E, R, B, E2, R2>).of(lender, manner, f)
+  return lender.queued === true && manner.kind !== "available" ? loan.inTurn(fiber) : loan.whole
 }
 
 const AskingOperation = operation(function(fiber) {

@@ -6,13 +6,14 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import type { Reactivity } from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { Borrower, Connection } from "effect/sql/SqlConnection"
+import type { Acquirer, Borrower, Connection } from "effect/sql/SqlConnection"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { QueuePool } from "../QueuePool.ts"
 import { begins, clientView, needsAlone, type Run, Session, Tracked } from "./pgSession.ts"
-import { isOwn, type Lends, viewOf } from "./viewed.ts"
+import { type Borrow, borrowingBy, type Made } from "./pgStatements.ts"
+import { type Lends, ownView, viewOf } from "./viewed.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 type Rows = Effect.Effect<ReadonlyArray<Row>, SqlError>
@@ -133,27 +134,10 @@ const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
 
 const PgJson = Statement.custom<PgClient.PgCustom>("PgJson")
 
-export const makeClient = Effect.fnUntraced(function*(
-  pool: Lends<PgConnection, SqlError>,
-  config: PgClient.PgClientConfig
-): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
+const madeOf = (config: PgClient.PgClientConfig, acquirer: Acquirer): Made => {
   const { transformJson, transformQueryNames, transformResultNames } = config
-  const own = isOwn(pool)
-  const lends = viewOf(pool, clientView)
-  const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
-  const borrower: Borrower = own ? (f) => lends.use((session) => f(ownConnectionOf(session))) : (f) => {
-    const run = (session: PgConnection) => f(soleConnectionOf(session))
-    return Effect.catchCauseIf(lends.use(run), needsAlone, () => lends.useExclusive(run))
-  }
-  const client = yield* SqlClient.make({
-    acquirer: Effect.map(lends.getExclusive, connectionOf),
-    borrower,
-    transactionAcquirer: Effect.map(pinned, transactionOf),
-    driver: "pg",
-    prepareTransactionControls: true,
-    commit,
-    isTransaction,
-    releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
+  return {
+    acquirer,
     compiler: PgClient.makeCompiler(transformQueryNames, transformJson),
     spanAttributes: [
       ...Object.entries(config.spanAttributes ?? {}),
@@ -165,8 +149,33 @@ export const makeClient = Effect.fnUntraced(function*(
     transformRows: transformResultNames === undefined
       ? undefined
       : Statement.defaultTransforms(transformResultNames, transformJson).array
+  }
+}
+
+export const makeClient = Effect.fnUntraced(function*(
+  pool: Lends<PgConnection, SqlError>,
+  config: PgClient.PgClientConfig
+): Effect.fn.Return<PgClient.PgClient, never, Reactivity> {
+  const own = ownView(pool, clientView)
+  const lends = own ?? viewOf(pool, clientView)
+  const pinned = Effect.flatMap(lends.getExclusive, (session) => session.pin)
+  const borrower: Borrower = own !== undefined ? (f) => own.use((session) => f(ownConnectionOf(session))) : (f) => {
+    const run = (session: PgConnection) => f(soleConnectionOf(session))
+    return Effect.catchCauseIf(lends.use(run), needsAlone, () => lends.useExclusive(run))
+  }
+  const made = madeOf(config, Effect.map(lends.getExclusive, connectionOf))
+  const client = yield* SqlClient.make({
+    ...made,
+    borrower,
+    transactionAcquirer: Effect.map(pinned, transactionOf),
+    driver: "pg",
+    prepareTransactionControls: true,
+    commit,
+    isTransaction,
+    releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`
   })
-  return Object.assign(client, {
+  const borrow: Borrow = (fiber, run) => own!.useIn(fiber, (session) => run(ownConnectionOf(session)))
+  return Object.assign(own === undefined ? client : borrowingBy(client, borrow, made), {
     [PgClient.TypeId]: PgClient.TypeId,
     config,
     json: (value: unknown) => Statement.fragment([PgJson(value)]),

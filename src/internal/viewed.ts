@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { PoolError } from "../PoolError.ts"
 import { Borrowing, type Host } from "./borrowing.ts"
+import type { Holder } from "./item.ts"
 import { behind } from "./registered.ts"
 import { seenCause, type View } from "./view.ts"
 
@@ -16,13 +17,22 @@ export interface Lends<A, E, P = PoolError> {
   useExclusive<B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
 }
 
-/** The pool is one of ours: what it lends is lent to the fiber that borrows. */
-export const isOwn = (pool: object): boolean => behind(pool) !== undefined
+/** Of a pool of ours. */
+export interface OwnView<A, E, P> extends Lends<A, E, P> {
+  /** `use`, begun by a fiber: it runs what is returned next, and once. */
+  useIn<B, E2, R2>(fiber: Holder, f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
+}
 
-export const viewOf = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E, P> => {
+/** Undefined where the pool is not one of ours. What one of ours lends is lent to the fiber that borrows. */
+export const ownView = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): OwnView<A, E, P> | undefined => {
   const own = behind(pool)
   // Its errors are what `view` makes of them.
-  if (own !== undefined) return new Borrowing<A, E, unknown>(own as Host<A, unknown>, view) as unknown as Lends<A, E, P>
+  return own === undefined ? undefined : new Borrowing<A, E, unknown>(own as Host<A, unknown>, view) as never
+}
+
+export const viewOf = <A, E, P>(pool: Lends<A, E>, view: View<A, P>): Lends<A, E, P> => {
+  const own = ownView(pool, view)
+  if (own !== undefined) return own
   const seen = <B, E2, R>(effect: Effect.Effect<B, E2, R>) =>
     Effect.catchCause(effect, (cause) => Effect.failCause(seenCause(view, cause) as Cause.Cause<E | P>))
   const heard = <B, E2, R2>(f: (item: A) => Effect.Effect<B, E2, R2>): typeof f => (item) =>
