@@ -10,12 +10,26 @@ export interface Evaluated<A, E, R> {
 // What a class of such effects extends: its instances are evaluated by `start`, without the
 // closure that `Effect.withFiber` would need for each. `evaluate` calls it, and each class
 // brings its own: of a call that all of them share no compiler knows where it leads.
-export const operation = (
-  evaluate: (this: Evaluated<unknown, unknown, unknown>, fiber: Holder) => Effect.Effect<unknown, unknown, unknown>
-): new<A, E, R>() => Effect.Effect<A, E, R> => {
+export const operation = (evaluate: Evaluate): new<A, E, R>() => Effect.Effect<A, E, R> => {
   const Operation = function() {}
-  Operation.prototype = Effectable.Prototype<
-    Effect.Effect<unknown, unknown, unknown> & Evaluated<unknown, unknown, unknown>
-  >({ label: "QueuePool", evaluate })
+  Operation.prototype = prototypeOf(evaluate)
   return Operation as never
 }
+
+/** The same for the instances of a class, which are something else besides. */
+export const operationToo = <C extends new() => object>(klass: C, evaluate: Evaluate): C => {
+  class Operation extends (klass as new() => object) {}
+  Object.defineProperties(Operation.prototype, Object.getOwnPropertyDescriptors(prototypeOf(evaluate)))
+  return Operation as C
+}
+
+type Evaluate = (
+  this: Evaluated<unknown, unknown, unknown>,
+  fiber: Holder
+) => Effect.Effect<unknown, unknown, unknown>
+
+const prototypeOf = (evaluate: Evaluate): Effect.Effect<unknown, unknown, unknown> =>
+  Effectable.Prototype<Effect.Effect<unknown, unknown, unknown> & Evaluated<unknown, unknown, unknown>>({
+    label: "QueuePool",
+    evaluate
+  })
