@@ -1,9 +1,9 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Queue, Redacted, RequestResolver, Schema, Stream } from "effect"
+import { Effect, Exit, Fiber, Layer, Queue, Redacted, RequestResolver, Schema, Stream, Tracer } from "effect"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { Model } from "effect/schema"
-import { Migrator, SqlClient, SqlModel, SqlResolver, SqlSchema } from "effect/sql"
+import { Migrator, SqlClient, SqlModel, SqlResolver, SqlSchema, Statement } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 
@@ -199,8 +199,12 @@ const whereabouts = Effect.gen(function*() {
   const all = clients.flatMap((sql) => {
     const one = sql<Row>`select pg_backend_pid() as pid`
     const text = "select pg_backend_pid() as pid"
-    const values = Effect.map(one.values, (rows) => rows.map(([pid]) => ({ pid: pid as number })))
-    return [one, one.unprepared, sql.unsafe<Row>(text), Stream.runCollect(one.stream), one.withoutTransform, values]
+    const values = [one.values, one.valuesUnprepared].map((asked) =>
+      Effect.map(asked, (rows) => rows.map(([pid]) => ({ pid: pid as number })))
+    )
+    const raw = Effect.map(one.raw, (result) => (result as { readonly rows: ReadonlyArray<Row> }).rows)
+    const stream = Stream.runCollect(one.stream)
+    return [one, one.unprepared, sql.unsafe<Row>(text), one.withoutTransform, raw, stream, ...values]
   })
   const pids = Effect.map(Effect.all(all), (results) => new Set(results.map(([row]) => row!.pid)))
   const outside = yield* Effect.context()
@@ -217,6 +221,38 @@ const whereabouts = Effect.gen(function*() {
       apart: beside.every((others) => others.size > 0 && [...others].every((pid) => !own.has(pid)))
     }
   }))
+})
+
+// What stands around a statement: who changes it, the span that it is sent in, and what follows its transaction.
+const surroundings = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const told: Array<string> = []
+  const transformer: Statement.Transformer = (_, constructor) => {
+    told.push("withTransaction" in constructor ? "the client" : "a constructor")
+    return Effect.succeed(constructor`select 2 as n`)
+  }
+  const transformed = Effect.provideService(sql`select 1 as n`, Statement.CurrentTransformer, transformer)
+  const spans: Array<Tracer.Span> = []
+  const tracer = Tracer.make({
+    span: (options) => {
+      const span = new Tracer.NativeSpan(options)
+      spans.push(span)
+      return span
+    }
+  })
+  const traced = Effect.provideService(sql`select 3 as n`, Statement.SpanPropagationEnabled, true)
+  const rows = Effect.all([transformed, Effect.withTracer(traced, tracer)])
+  const results = [
+    yield* rows,
+    yield* sql.withTransaction(Effect.gen(function*() {
+      yield* sql.afterCommit(Effect.sync(() => told.push("after")))
+      const inside = yield* rows
+      told.push("within")
+      return inside
+    }))
+  ]
+  const waits = spans.map((span) => span.attributes.has("db.client.connection.wait_time_ms"))
+  return { results, told, waits, names: spans.map(({ name }) => name) }
 })
 
 const expected: Record<string, (result: never) => void> = {
@@ -243,6 +279,11 @@ const expected: Record<string, (result: never) => void> = {
   whereabouts: (result: Effect.Success<typeof whereabouts>) => {
     assert.deepStrictEqual(result, { safe: true, own: 1, same: true, apart: true })
   },
+  surroundings: ({ results, told, waits }: Effect.Success<typeof surroundings>) => {
+    assert.deepStrictEqual(results, Array.from({ length: 2 }, () => [[{ n: 2 }], [{ n: 3 }]]))
+    assert.deepStrictEqual(told, ["the client", "the client", "within", "after"])
+    assert.deepStrictEqual(waits, [true, true])
+  },
   concurrent: (rows: Effect.Success<typeof concurrent>) => assert.deepStrictEqual(rows, [{ born: 1855 }])
 }
 
@@ -255,6 +296,7 @@ const programs: Record<string, Program> = {
   models,
   migrations,
   whereabouts,
+  surroundings,
   concurrent
 }
 

@@ -1,11 +1,12 @@
 /** A plain statement of a client is all there is in its lease, and is not counted: the same holds of it as of all others. */
 import { PgConnection } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Clock, Context, Effect, Layer, Redacted } from "effect"
-import { QueuePool } from "effect-queuepool"
+import { Clock, Context, Effect, Layer, Redacted, Stream } from "effect"
+import { PoolError, QueuePool } from "effect-queuepool"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient } from "effect/sql"
+import { SqlError } from "effect/sql/SqlError"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 import { waitUntil } from "./kit/real.ts"
 import { ask, untilStats } from "./kit/sessions.ts"
@@ -35,6 +36,22 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
       assert.isTrue(yield* waitUntil(() => stuck.pollUnsafe() !== undefined, "4 seconds"))
       yield* untilStats(pool, ({ closed }) => closed === 1)
       assert.deepStrictEqual((yield* pool.stats).recycled, { disconnected: 1 })
+    }))
+
+  it.effect("is ended by maxLease, and told of by leaseWarning", () =>
+    Effect.gen(function*() {
+      const { pool, sql } = yield* makeClient({ leaseWarning: "20 millis", maxLease: "100 millis" })
+      const tags: Array<string> = []
+      const heard = Stream.runForEach(pool.events, ({ _tag }) => Effect.sync(() => void tags.push(_tag)))
+      yield* Effect.forkScoped(heard, { startImmediately: true })
+      assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
+      const error = yield* Effect.flip(sql`select pg_sleep(60)`)
+      assert.instanceOf(error, SqlError)
+      assert.instanceOf(error.reason.cause, PoolError.PoolError)
+      assert.strictEqual((error.reason.cause as PoolError.PoolError).reason._tag, "LeaseEnded")
+      yield* untilStats(pool, ({ closed }) => closed === 1)
+      assert.include(tags, "LeaseWarning")
+      assert.deepStrictEqual(yield* sql`select 2 as two`, [{ two: 2 }])
     }))
 
   it.effect("that undoes something else than the client's own transaction is told that its session is dead", () =>

@@ -28,7 +28,7 @@ const lent = Effect.gen(function*() {
 const leftInSpares = (): Array<string> => {
   const ready = Array.from({ length: loans.size() }, () => loans.take() as Borrower<unknown>)
   ready.forEach(loans.keep)
-  const its = new Set(["asking", "ends", "plain", "waiting", "wholly"])
+  const its = new Set(["ends", "plain", "waiting", "wholly"])
   return ready.flatMap((loan) =>
     Object.entries(loan).flatMap(([name, value]) =>
       its.has(name) || [undefined, false, 0, loan].includes(value) ? [] : [name]

@@ -147,7 +147,7 @@ export class Borrowing<A, E, R> implements Lender<A, E, R> {
       : (f) => new Use(this, sharing, f)
   }
 
-  /** `use`, begun by a fiber: it runs what is returned next, and once. */
+  /** `use`, begun by a fiber: it has to run what is returned next, and once. */
   useIn<B, E2, R2>(fiber: Holder, f: Plain<A, B, E2, R2>): Effect.Effect<B, E | E2 | PoolError, R2> {
     return this.traces ? this.use(f) : begun<A, E, R, B, E2, R2>(this, sharing, f, fiber)
   }

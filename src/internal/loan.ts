@@ -157,7 +157,7 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
   }
 }
 
-/** What a borrower does, begun by a fiber: it runs what is returned next, and once. */
+/** A borrowing, begun by a fiber: it has to run what is returned next, and once. */
 export const begun = <A, E, R, B, E2, R2>(
   lender: Lender<A, E, R>,
   manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>,

@@ -49,7 +49,7 @@ export interface Made {
   readonly transformRows: (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 }
 
-/** The same client, whose statements borrow in this way. What it makes without transforms goes its own. */
+/** The same client, whose statements borrow in this way. One that it makes without its transforms goes SqlClient's. */
 export const borrowingBy = (client: SqlClient, borrow: Borrow, made: Made): SqlClient => {
   const { transactionService } = client
   const acquirer: Acquirer = Effect.flatMap(

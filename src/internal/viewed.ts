@@ -19,7 +19,7 @@ export interface Lends<A, E, P = PoolError> {
 
 /** Of a pool of ours. */
 export interface OwnView<A, E, P> extends Lends<A, E, P> {
-  /** `use`, begun by a fiber: it runs what is returned next, and once. */
+  /** `use`, begun by a fiber: it has to run what is returned next, and once. */
   useIn<B, E2, R2>(fiber: Holder, f: (item: A) => Effect.Effect<B, E2, R2>): Effect.Effect<B, E | P | E2, R2>
 }
 
