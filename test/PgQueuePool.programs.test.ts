@@ -199,12 +199,13 @@ const whereabouts = Effect.gen(function*() {
   const all = clients.flatMap((sql) => {
     const one = sql<Row>`select pg_backend_pid() as pid`
     const text = "select pg_backend_pid() as pid"
-    const values = [one.values, one.valuesUnprepared].map((asked) =>
-      Effect.map(asked, (rows) => rows.map(([pid]) => ({ pid: pid as number })))
-    )
+    const pidOf = (values: Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>) =>
+      Effect.map(values, (rows) => rows.map(([pid]) => ({ pid: pid as number })))
+    const values = pidOf(one.values)
+    const unprepared = pidOf(one.valuesUnprepared)
     const raw = Effect.map(one.raw, (result) => (result as { readonly rows: ReadonlyArray<Row> }).rows)
     const stream = Stream.runCollect(one.stream)
-    return [one, one.unprepared, sql.unsafe<Row>(text), one.withoutTransform, raw, stream, ...values]
+    return [one, one.unprepared, one.withoutTransform, sql.unsafe<Row>(text), raw, stream, values, unprepared]
   })
   const pids = Effect.map(Effect.all(all), (results) => new Set(results.map(([row]) => row!.pid)))
   const outside = yield* Effect.context()

@@ -48,7 +48,7 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
       const error = yield* Effect.flip(sql`select pg_sleep(60)`)
       assert.instanceOf(error, SqlError)
       assert.instanceOf(error.reason.cause, PoolError.PoolError)
-      assert.strictEqual((error.reason.cause as PoolError.PoolError).reason._tag, "LeaseEnded")
+      assert.strictEqual(error.reason.cause.reason._tag, "LeaseEnded")
       yield* untilStats(pool, ({ closed }) => closed === 1)
       assert.include(tags, "LeaseWarning")
       assert.deepStrictEqual(yield* sql`select 2 as two`, [{ two: 2 }])
