@@ -40,7 +40,7 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
 
   it.effect("is ended by maxLease, and told of by leaseWarning", () =>
     Effect.gen(function*() {
-      const { pool, sql } = yield* makeClient({ leaseWarning: "20 millis", maxLease: "100 millis" })
+      const { pool, sql } = yield* makeClient({ leaseWarning: "20 millis", maxLease: "2 seconds" })
       const tags: Array<string> = []
       const heard = Stream.runForEach(pool.events, ({ _tag }) => Effect.sync(() => void tags.push(_tag)))
       yield* Effect.forkScoped(heard, { startImmediately: true })
