@@ -6,6 +6,7 @@ import * as v8 from "node:v8"
 import * as vm from "node:vm"
 import type { Borrower } from "../src/internal/item.ts"
 import { loans } from "../src/internal/loan.ts"
+import { evaluation } from "../src/internal/operation.ts"
 import { behind } from "../src/internal/registered.ts"
 import type { PoolState } from "../src/internal/state.ts"
 import { elapse } from "./kit/books.ts"
@@ -28,7 +29,7 @@ const lent = Effect.gen(function*() {
 const leftInSpares = (): Array<string> => {
   const ready = Array.from({ length: loans.size() }, () => loans.take() as Borrower<unknown>)
   ready.forEach(loans.keep)
-  const its = new Set(["ends", "plain", "waiting", "wholly"])
+  const its = new Set<string>(["ends", "plain", "waiting", "wholly", evaluation as never])
   return ready.flatMap((loan) =>
     Object.entries(loan).flatMap(([name, value]) =>
       its.has(name) || [undefined, false, 0, loan].includes(value) ? [] : [name]
@@ -288,6 +289,14 @@ describe("a borrowing that is used again", () => {
       assert.deepStrictEqual(asks.pollUnsafe(), Exit.succeed(Option.some("key")))
       assert.deepStrictEqual(leftInSpares(), [])
     }))
+
+  it("is evaluated by the last of its own fields, where effect looks first", () => {
+    const loan = loans.take()
+    loans.keep(loan)
+    assert.strictEqual(Object.keys(loan as object).at(-1), evaluation as never)
+    // So it is by effect's name for it: of any other a loan would not be an effect.
+    assert.include(String(evaluation), "evaluate")
+  })
 
   it.effect("is one for each run of the same effect", () =>
     Effect.gen(function*() {

@@ -1,6 +1,7 @@
 // An Effect of our own kind.
 import type * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
+import { identity } from "effect/Function"
 import type { Holder } from "./item.ts"
 
 export interface Evaluated<A, E, R> {
@@ -23,7 +24,7 @@ export const operationToo = <C extends new() => object>(klass: C, evaluate: Eval
   return Operation as C
 }
 
-type Evaluate = (
+export type Evaluate = (
   this: Evaluated<unknown, unknown, unknown>,
   fiber: Holder
 ) => Effect.Effect<unknown, unknown, unknown>
@@ -33,3 +34,15 @@ const prototypeOf = (evaluate: Evaluate): Effect.Effect<unknown, unknown, unknow
     label: "QueuePool",
     evaluate
   })
+
+// Any function will do.
+const marked = prototypeOf(identity as never)
+
+/**
+ * By which name effect knows what evaluates an effect. It is looked for among the effect's own
+ * fields, from the last to the first, and only then with its prototype: an effect that has many
+ * fields has it as its last one.
+ */
+export const evaluation: unique symbol = Reflect.ownKeys(marked).find((key) =>
+  Reflect.get(marked, key) === identity
+) as never
