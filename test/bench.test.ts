@@ -102,7 +102,6 @@ describe("the command line", () => {
     assert.deepStrictEqual(parse([], ["use"]), {
       asked: [],
       check: false,
-      apart: false,
       curves: false,
       long: false,
       rounds: 31,

@@ -5,8 +5,6 @@ export interface Options {
   readonly asked: ReadonlyArray<string>
   /** A missed target is a failure. */
   readonly check: boolean
-  /** Each group of rows in a process of its own. */
-  readonly apart: boolean
   readonly curves: boolean
   readonly long: boolean
   readonly rounds: number
@@ -14,7 +12,7 @@ export interface Options {
   readonly svg: string | undefined
 }
 
-const flags = ["--check", "--apart", "--curves", "--long"]
+const flags = ["--check", "--curves", "--long"]
 const values = ["--only NAME", "--rounds NUMBER", "--json FILE", "--svg FILE"]
 
 /** Throws one error that names everything wrong, and all that would be right. */
@@ -44,7 +42,6 @@ export const parse = (args: ReadonlyArray<string>, names: ReadonlyArray<string>)
   return {
     asked,
     check: given.has("--check"),
-    apart: given.has("--apart"),
     curves: given.has("--curves"),
     long: given.has("--long"),
     rounds,

@@ -15,12 +15,10 @@
  * there is one at once: there it is out of reach where the client of @effect/sql-pg on its
  * driver, with no pool at all, misses it in the same rounds.
  */
-import { Console, Data, Effect } from "effect"
-import { fork } from "node:child_process"
+import { Console, Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
 import { EmbeddedPg } from "../kit/EmbeddedPg.ts"
 import type { Sample } from "./pgMeter.ts"
 import { parse } from "./pgOptions.ts"
@@ -28,6 +26,7 @@ import { type Part, parts } from "./pgParts.ts"
 import { bestMeets, comparisonOf, comparisonTable, lineOf, lineTable, missed } from "./pgResults.ts"
 import type { Done, Task } from "./pgRounds.ts"
 import { createTables } from "./pgWork.ts"
+import { inProcess } from "./process.ts"
 
 const options = parse(process.argv.slice(2), parts.map(({ name }) => name))
 const { asked, check, json, millis } = options
@@ -36,23 +35,12 @@ const { asked, check, json, millis } = options
 // fast differ by some 5 % for as long as one of them runs.
 const roundsEach = 4
 
-class Ended extends Data.TaggedError("Ended")<{ readonly part: string; readonly code: number | null }> {}
-
-const inProcess = (task: Task): Effect.Effect<Done, Ended> =>
-  Effect.callback((resume) => {
-    const child = fork(fileURLToPath(new URL("./pgRounds.ts", import.meta.url)), { serialization: "advanced" })
-    child.once("message", (done: Done) => resume(Effect.succeed(done)))
-    child.once("exit", (code) => resume(Effect.fail(new Ended({ part: task.part, code }))))
-    child.send(task)
-    return Effect.sync(() => child.kill())
-  })
-
 /** What each client did in each round, by concurrency. */
 type Rounds = Map<number, Map<string, Array<Sample>>>
 
 const measure = Effect.fnUntraced(function*({ name }: Part, url: string, rounds: Rounds, count: number) {
-  const task = { part: name, url, concurrencies: [...rounds.keys()], millis, rounds: count }
-  for (const [concurrency, byClient] of yield* inProcess(task)) {
+  const task: Task = { part: name, url, concurrencies: [...rounds.keys()], millis, rounds: count }
+  for (const [concurrency, byClient] of yield* inProcess<Done>("./pgRounds.ts", task)) {
     const all = rounds.get(concurrency)!
     for (const [client, samples] of byClient) all.set(client, [...all.get(client) ?? [], ...samples])
   }

@@ -6,6 +6,7 @@ import { Effect, Random } from "effect"
 import type { Client } from "./pgClients.ts"
 import { type Sample, sample } from "./pgMeter.ts"
 import { type Part, parts } from "./pgParts.ts"
+import { answer } from "./process.ts"
 
 /** What such a process is asked for. */
 export interface Task {
@@ -69,9 +70,4 @@ const run = Effect.fnUntraced(function*(task: Task) {
   return samples
 })
 
-process.once("message", (task: Task) => {
-  // Who has asked is gone.
-  process.once("disconnect", () => process.exit())
-  const told = (done: Done) => Effect.sync(() => process.send!(done, undefined, undefined, () => process.exit()))
-  void Effect.runPromise(Effect.flatMap(run(task), told))
-})
+answer(run)
