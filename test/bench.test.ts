@@ -104,7 +104,7 @@ describe("the command line", () => {
       check: false,
       curves: false,
       long: false,
-      rounds: 31,
+      rounds: 32,
       json: ".tmp/bench.json",
       svg: undefined
     })

@@ -84,6 +84,12 @@ describe("what use returns", () => {
       assert.deepStrictEqual([yield* yielding, (yield* pool.stats).leases], ["item", 0])
     }))
 
+  it.effect("is yielded when it is frozen", () =>
+    Effect.gen(function*() {
+      const pool = yield* pooled(1)
+      assert.strictEqual(yield* Object.freeze(pool.use(Effect.succeed)), 1)
+    }))
+
   it.effect("tells itself once to each that iterates over it, then what it is told, and is done", () =>
     Effect.gen(function*() {
       const pool = yield* pooled(1)

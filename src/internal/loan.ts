@@ -136,7 +136,7 @@ const UseOperation = operation(function(fiber) {
  * What `use` returns: makes a lease each time it is run. Most are run once, by a `yield*`, and that
  * keeps an iterator and what this has told until the fiber goes on: where ten thousand wait, the
  * garbage collector copies both for each of them. So it is its own iterator, and its own first
- * result, unless it is being iterated already.
+ * result, unless it is being iterated already, or was once, by who did not come to the end.
  */
 export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError, R2>
   implements Evaluated<B, E | E2 | PoolError, R2>
@@ -145,8 +145,11 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
   declare readonly manner: Bodied<A, Borrowing<A, E, R>, B, E2, R2>
   /** Without it there is a body. */
   declare readonly f: Plain<A, B, E2, R2> | undefined
-  /** As an iterator: 0 free, 1 taken, 2 has told what is to be run. */
-  declare private step: 0 | 1 | 2
+  /**
+   * As an iterator: 0 free, 1 taken, 2 has told what is to be run, and has not heard what came of
+   * it. Private to the engine too: somebody may freeze an effect.
+   */
+  #step: 0 | 1 | 2 = 0
 
   constructor(
     lender: Lender<A, E, R>,
@@ -157,21 +160,20 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
     this.lender = lender
     this.manner = manner
     this.f = f
-    this.step = 0
   }
 
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<B, E | E2 | PoolError, R2>> {
-    if (this.step !== 0) return super[Symbol.iterator]()
-    this.step = 1
+    if (this.#step !== 0) return super[Symbol.iterator]()
+    this.#step = 1
     return this
   }
 
   next(value: B): IteratorResult<this, B> {
-    if (this.step === 1) {
-      this.step = 2
+    if (this.#step === 1) {
+      this.#step = 2
       return this
     }
-    this.step = 0
+    this.#step = 0
     return { value, done: true }
   }
 

@@ -28,8 +28,9 @@
 //
 // What a lease costs (bytes are counted by test/allocation.test.ts; under it stands what
 // effect needs for an effect with an end, or for one in a scope of its own):
-// - `use` of an idle item allocates the effect itself, which is the iterator of whoever yields it;
-//   its Loan, with its end, was another's before (loan.ts): some 200 bytes, where the floor takes 355. `get` allocates its entry in the
+// - `use` of an idle item allocates the effect itself, which is the iterator of whoever yields it,
+//   and what that ends with; its Loan, with its end, was another's before (loan.ts): some 200
+//   bytes, where the floor takes 355. `get` allocates its entry in the
 //   scope; the finalizer and what it succeeds with are made when an item is lent by `get` for
 //   the first time. In here nothing is allocated: an item has had its lease since it was opened.
 // - The calls are `lend`, which takes the next item off the idle list, and `giveBack`, which

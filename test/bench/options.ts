@@ -32,7 +32,7 @@ export const parse = (args: ReadonlyArray<string>, names: ReadonlyArray<string>)
   }
   const asked = given.get("--only") ?? []
   for (const name of asked) if (!names.includes(name)) wrong.push(`unknown name ${name}`)
-  const rounds = Number(given.get("--rounds")?.at(-1) ?? 31)
+  const rounds = Number(given.get("--rounds")?.at(-1) ?? 32)
   if (!(Number.isInteger(rounds) && rounds > 0)) wrong.push("--rounds must be a whole number above 0")
   if (wrong.length > 0) {
     throw new Error(

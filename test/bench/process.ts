@@ -7,6 +7,7 @@ export class Ended extends Data.TaggedError("Ended")<{
   readonly script: string
   readonly task: unknown
   readonly code: number | null
+  readonly signal: string | null
 }> {}
 
 /** By a script that stands beside this one. */
@@ -14,7 +15,7 @@ export const inProcess = <Done>(script: string, task: object): Effect.Effect<Don
   Effect.callback((resume) => {
     const child = fork(fileURLToPath(new URL(script, import.meta.url)), { serialization: "advanced" })
     child.once("message", (done: Done) => resume(Effect.succeed(done)))
-    child.once("exit", (code) => resume(Effect.fail(new Ended({ script, task, code }))))
+    child.once("exit", (code, signal) => resume(Effect.fail(new Ended({ script, task, code, signal }))))
     child.send(task)
     return Effect.sync(() => child.kill())
   })
@@ -24,6 +25,8 @@ export const answer = (run: (task: never) => Effect.Effect<object, unknown>): vo
   process.once("message", (task: object) => {
     // Who has asked is gone.
     process.once("disconnect", () => process.exit())
+    // What waits without end is to end, not to be waited for.
+    process.channel?.unref()
     const told = (done: object) => Effect.sync(() => process.send!(done, undefined, undefined, () => process.exit()))
     void Effect.runPromise(Effect.flatMap(run(task as never), told))
   })
