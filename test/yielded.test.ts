@@ -84,10 +84,14 @@ describe("what use returns", () => {
       assert.deepStrictEqual([yield* yielding, (yield* pool.stats).leases], ["item", 0])
     }))
 
-  it.effect("is yielded when it is frozen", () =>
+  it.effect("is yielded when it is frozen, and when something stands for it", () =>
     Effect.gen(function*() {
       const pool = yield* pooled(1)
-      assert.strictEqual(yield* Object.freeze(pool.use(Effect.succeed)), 1)
+      const use = pool.use(Effect.succeed)
+      assert.strictEqual(yield* Object.freeze(use), 1)
+      assert.strictEqual(yield* new Proxy(use, {}), 1)
+      const heir: typeof use = Object.create(use)
+      assert.strictEqual(yield* heir, 1)
     }))
 
   it.effect("tells itself once to each that iterates over it, then what it is told, and is done", () =>

@@ -163,7 +163,8 @@ export class Use<A, E, R, B, E2, R2> extends UseOperation<B, E | E2 | PoolError,
   }
 
   override [Symbol.iterator](): Effect.EffectIterator<Effect.Effect<B, E | E2 | PoolError, R2>> {
-    if (this.#step !== 0) return super[Symbol.iterator]()
+    // What stands for one, as a Proxy does, has no step of its own.
+    if (!(#step in this) || this.#step !== 0) return super[Symbol.iterator]()
     this.#step = 1
     return this
   }
