@@ -9,6 +9,7 @@ import {
   type Row,
   type Samples,
   timed,
+  undecided,
   verdictOf,
   weighed
 } from "./bench/measure.ts"
@@ -72,6 +73,50 @@ describe("a row", () => {
   })
 })
 
+describe("a verdict", () => {
+  /** Ratios that spread evenly to both sides of one. */
+  const around = (middle: number, spread: number, rounds: number): ReadonlyArray<number> =>
+    Array.from({ length: rounds }, (_, round) => middle + spread * (round / (rounds - 1) - 0.5))
+  const hangsOnChance = (ours: ReadonlyArray<number>, floor?: ReadonlyArray<number>) => {
+    const one = ours.map(() => 1)
+    const of: Row = {
+      name: "row",
+      work: "work",
+      ours: "ours",
+      against: { one: "one" },
+      target: 0.5,
+      floor: floor && "floor"
+    }
+    return undecided(of, new Map([["ours", ours], ["one", one], ["floor", floor ?? one]]))
+  }
+
+  it("hangs on chance where the target is among what the median may be", () => {
+    assert.deepStrictEqual(
+      [0.3, 0.45, 0.5, 0.55, 0.7].map((middle) => hangsOnChance(around(middle, 0.4, 32))),
+      [false, true, true, true, false]
+    )
+  })
+
+  it("hangs on it no more after so many rounds, or where they differ little", () => {
+    assert.isFalse(hangsOnChance(around(0.45, 0.4, 128)))
+    assert.isFalse(hangsOnChance(around(0.45, 0.04, 32)))
+    assert.isTrue(hangsOnChance(around(0.49, 0.4, 128)))
+  })
+
+  it("hangs on it where the floor's does, and not where either way the target is not missed", () => {
+    const above = around(0.55, 0.04, 32)
+    assert.isTrue(hangsOnChance(above, around(0.51, 0.2, 32)))
+    assert.isFalse(hangsOnChance(above, around(0.54, 0.04, 32)))
+    assert.isFalse(hangsOnChance(around(0.53, 0.4, 32), around(0.54, 0.04, 32)))
+    assert.isTrue(hangsOnChance(around(0.7, 0.2, 32), around(0.54, 0.04, 32)))
+  })
+
+  it("does not where there is no target", () => {
+    assert.isFalse(undecided({ ...row, target: undefined }, samples))
+    assert.isTrue(undecided(row, samples))
+  })
+})
+
 describe("rounds", () => {
   it.effect("run every case once, each in an order of its own, and count none that warm up", () =>
     Effect.gen(function*() {
@@ -82,12 +127,25 @@ describe("rounds", () => {
         run: Effect.sync(() => order.push(name)),
         after: name === "b" ? Effect.sync(() => order.push("after")) : undefined
       })
-      const result = yield* timed([caseOf("a"), caseOf("b")], 2)
-      const rounds = Array.from({ length: 10 }, (_, round) => order.slice(3 * round, 3 * round + 3).join(" "))
-      assert.strictEqual(order.length, 3 * 10)
+      const result = yield* timed([{ cases: [caseOf("a"), caseOf("b")] }], 2)
+      const rounds = Array.from({ length: 5 }, (_, round) => order.slice(3 * round, 3 * round + 3).join(" "))
+      assert.strictEqual(order.length, 3 * 5)
       assert.deepStrictEqual(new Set(rounds), new Set(["a b after", "b after a"]))
       assert.deepStrictEqual(Array.from(result, ([name, values]) => [name, values.length]), [["a", 2], ["b", 2]])
     }).pipe(Random.withSeed("rounds")))
+
+  it.effect("have several turns of what is short, which are added up, and those of one family together", () =>
+    Effect.gen(function*() {
+      const order: Array<string> = []
+      const caseOf = (name: string) => ({ name, count: 1, run: Effect.sync(() => order.push(name)) })
+      const families = [{ cases: [caseOf("a"), caseOf("b")], turns: 3 }, { cases: [caseOf("c")] }]
+      const result = yield* timed(families, 9)
+      const rounds = Array.from({ length: 12 }, (_, round) => order.slice(7 * round, 7 * round + 7).join(""))
+      assert.strictEqual(order.length, 7 * 12)
+      for (const round of rounds) assert.match(round, /^(c(ab|ba){3}|(ab|ba){3}c)$/)
+      assert.isAbove(new Set(rounds).size, 6)
+      assert.deepStrictEqual(Array.from(result.values(), ({ length }) => length), [9, 9, 9])
+    }).pipe(Random.withSeed("turns")))
 
   it.effect("of what is weighed leave out the first", () =>
     Effect.gen(function*() {

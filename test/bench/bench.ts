@@ -3,7 +3,7 @@
  * process, rounds interleaved, another process for each eight of them, and ratios of what two
  * took in the same round, for absolute times differ from machine to machine.
  *
- * npm run bench -- --check          fails where a target is missed
+ * npm run bench -- --check          fails where a target is missed; measures on where it is not sure
  * npm run bench -- --only use       this row alone; may be given several times
  * npm run bench -- --curves         the curves too; --svg FILE draws that of the throughput
  * npm run bench -- --long           ten million leases, and the heap after them
@@ -22,6 +22,7 @@ import {
   resultOf,
   type Samples,
   type Timed,
+  undecided,
   type Weighed,
   weighed
 } from "./measure.ts"
@@ -56,14 +57,18 @@ const curves = curveNames.filter((name) =>
 const resultsOf = ({ rows: all }: Family, samples: Samples, unit: "ns" | "B") =>
   all.filter(({ name }) => rows.includes(name)).map((row) => resultOf(row, samples, unit))
 
+/** Where the verdict hangs on chance still, so many times as many rounds are measured. */
+const patience = 4
+
 const timedGroup = Effect.fnUntraced(function*(group: ReadonlyArray<Timed>) {
-  const part = Math.min(...group.map((family) => family.rounds ?? 1))
+  const planned = Math.ceil(rounds * Math.min(...group.map((family) => family.rounds ?? 1)))
+  const asked = group.flatMap((family) => family.rows).filter(({ name }) => rows.includes(name))
   const samples = new Map<string, ReadonlyArray<number>>()
-  for (let left = Math.ceil(rounds * part); left > 0; left -= roundsEach) {
-    const task: Task = {
-      rows: namesOf(group).filter((name) => rows.includes(name)),
-      rounds: Math.min(left, roundsEach)
-    }
+  const goesOn = (done: number) =>
+    done < planned || check && done < patience * planned && asked.some((row) => undecided(row, samples))
+  for (let done = 0, next = 0; goesOn(done); done += next) {
+    next = Math.min(done < planned ? planned - done : planned, roundsEach)
+    const task: Task = { rows: asked.map(({ name }) => name), rounds: next }
     for (const [name, took] of yield* inProcess<Samples>("./rounds.ts", task)) {
       samples.set(name, [...samples.get(name) ?? [], ...took])
     }

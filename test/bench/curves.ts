@@ -121,7 +121,7 @@ export const curve = Effect.fnUntraced(function*(name: string, rounds: number) {
     names,
     (line) => Effect.forEach(values, (x) => Effect.map(lines[line]!(x), (one) => ({ ...one, name: `${line} ${x}` })))
   )
-  const samples = yield* timed(cases.flat(), rounds)
+  const samples = yield* timed([{ cases: cases.flat() }], rounds)
   const at = (line: string, x: number) => median(samples.get(`${line} ${x}`)!)
   const drawn: Curve = {
     name,

@@ -5,8 +5,8 @@ import type { Timed } from "./measure.ts"
 import { acquire, optionsOf, repeat } from "./pools.ts"
 
 const many = 100_000
-const leases = 20_000
-const changes = 1000
+const leases = 5000
+const changes = 100
 
 // As much is asked of the items of each key as of those of a plain pool; none are kept for a key that nobody uses.
 const options = { ...optionsOf(10), min: 0, warm: "background" as const }
@@ -61,5 +61,6 @@ export const keyed: Timed = {
       { name: "turnover 100", count: changes, run: repeat(changes, () => few.use(next++, use)) },
       { name: `turnover ${many}`, count: changes, run: repeat(changes, () => wide.use(next++, use)) }
     ]
-  })
+  }),
+  turns: 10
 }

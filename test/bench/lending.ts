@@ -65,8 +65,9 @@ export const uncontended: Timed = {
     const effects = yield* Pool.make({ acquire, size })
     const promises = yield* promisePools
     const lenders = [ourUse(ours), own, effectUse(effects), floor(size), ourGet(ours), effectGet(effects), ...promises]
-    return lenders.map((lender) => caseOf(lender, 1, 50_000, "nothing"))
-  })
+    return lenders.map((lender) => caseOf(lender, 1, 5000, "nothing"))
+  }),
+  turns: 10
 }
 
 const borrowing = (borrowers: number, each: number) =>
@@ -103,7 +104,8 @@ export const contended: Timed = {
     { name: "contended-floor", work: hundred, ours: "use 100", against: { "hand-over alone": "hand-over 100" } },
     { name: "contended-bare", work: hundred, ours: "use 100", against: { "two bare yields": "bare 100" } }
   ],
-  cases: borrowing(100, 100)
+  cases: borrowing(100, 100),
+  turns: 4
 }
 
 const crowded = "10,000 fibers on 10 items, one yield per lease"

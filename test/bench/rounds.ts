@@ -14,8 +14,11 @@ export interface Task {
 }
 
 const run = Effect.fnUntraced(function*({ rounds, rows }: Task) {
-  const cases = yield* Effect.forEach(having(groups.flat(), rows), (family) => family.cases)
-  return yield* timed(cases.flat(), rounds)
+  const turns = yield* Effect.forEach(
+    having(groups.flat(), rows),
+    ({ cases, turns }) => Effect.map(cases, (made) => ({ cases: made, turns }))
+  )
+  return yield* timed(turns, rounds)
 }, Effect.scoped)
 
 answer(run)
