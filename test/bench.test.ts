@@ -1,20 +1,10 @@
 /** The parts of the benchmark that measure nothing: what it counts, asks and prints. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Random } from "effect"
-import {
-  median,
-  missed,
-  quantile,
-  resultOf,
-  type Row,
-  type Samples,
-  timed,
-  undecided,
-  verdictOf,
-  weighed
-} from "./bench/measure.ts"
+import { median, quantile, type Samples, timed, weighed } from "./bench/measure.ts"
 import { parse } from "./bench/options.ts"
 import { type Curve, numbers, svgPlot, textPlot } from "./bench/plot.ts"
+import { missed, resultOf, type Row, verdictOf } from "./bench/results.ts"
 import { table } from "./bench/table.ts"
 
 const samples: Samples = new Map([["fast", [1, 2, 9]], ["slow", [4, 4, 10]], ["other", [3, 5, 5]], ["base", [1, 1, 1]]])
@@ -32,29 +22,33 @@ describe("medians", () => {
 
 describe("a row", () => {
   it("is the median of the ratios of each round, not the ratio of the medians", () => {
-    const result = resultOf(row, samples, "ns")
+    const result = resultOf(row, samples, "ns", 1)
     assert.deepStrictEqual([result.ours, result.theirs, result.ratio], [2, 4, 0.5])
     assert.deepStrictEqual(result.spread, [0.375, 0.7])
-    assert.strictEqual(resultOf({ ...row, against: { other: "other" } }, samples, "ns").ratio, 0.4)
+    assert.strictEqual(resultOf({ ...row, against: { other: "other" } }, samples, "ns", 1).ratio, 0.4)
   })
 
   it("is against the one that is best by its own median", () => {
-    const result = resultOf({ ...row, against: { slow: "slow", other: "other", fast: "fast" } }, samples, "ns")
+    const result = resultOf({ ...row, against: { slow: "slow", other: "other", fast: "fast" } }, samples, "ns", 1)
     assert.deepStrictEqual([result.against, result.ratio], ["fast", 1])
-    assert.strictEqual(resultOf({ ...row, against: { other: "other", slow: "slow" } }, samples, "ns").against, "slow")
+    assert.strictEqual(
+      resultOf({ ...row, against: { other: "other", slow: "slow" } }, samples, "ns", 1).against,
+      "slow"
+    )
   })
 
   it("may be computed of several cases of one round", () => {
     const result = resultOf(
       { ...row, ours: (of) => of("fast") - of("base"), against: { itself: (of) => of("slow") - of("base") } },
       samples,
-      "B"
+      "B",
+      1
     )
     assert.deepStrictEqual([result.ours, result.theirs, result.ratio, result.unit], [1, 3, 1 / 3, "B"])
   })
 
   it("misses its target above it, and when there is no number", () => {
-    const result = resultOf(row, samples, "ns")
+    const result = resultOf(row, samples, "ns", 1)
     assert.isFalse(missed(result))
     assert.isTrue(missed({ ...result, ratio: 0.501 }))
     assert.isTrue(missed({ ...result, ratio: Number.NaN }))
@@ -62,58 +56,80 @@ describe("a row", () => {
   })
 
   it("is out of reach where the least that does the same misses the target too, and it is near to that", () => {
-    const result = resultOf({ ...row, target: 0.2, floor: "base" }, samples, "ns")
+    const result = resultOf({ ...row, target: 0.2, floor: "base" }, samples, "ns", 1)
     assert.strictEqual(result.floor, 0.25)
     const verdict = (ratio: number, floor: number | undefined) => verdictOf({ ...result, ratio, floor })
     assert.deepStrictEqual(
       [verdict(0.2, 0.25), verdict(0.32, 0.25), verdict(0.33, 0.25), verdict(0.21, 0.2), verdict(0.3, undefined)],
       ["met", "out of reach", "MISSED", "MISSED", "MISSED"]
     )
-    assert.include(table([{ ...result, ratio: 0.3 }]), "0.20  out of reach: the least is 0.25")
+    assert.include(table([{ ...result, ratio: 0.3, sure: true }]), "0.20  out of reach: the least is 0.25")
   })
 })
 
 describe("a verdict", () => {
-  /** Ratios that spread evenly to both sides of one. */
+  /** Ratios that spread evenly around one, in any order. */
   const around = (middle: number, spread: number, rounds: number): ReadonlyArray<number> =>
-    Array.from({ length: rounds }, (_, round) => middle + spread * (round / (rounds - 1) - 0.5))
-  const hangsOnChance = (ours: ReadonlyArray<number>, floor?: ReadonlyArray<number>) => {
+    Array.from({ length: rounds }, (_, round) => middle + spread * ((round * 5 % rounds) / (rounds - 1) - 0.5))
+  const isSure = (ours: ReadonlyArray<number>, floor?: ReadonlyArray<number>, each = 1) => {
     const one = ours.map(() => 1)
-    const of: Row = {
-      name: "row",
-      work: "work",
-      ours: "ours",
-      against: { one: "one" },
-      target: 0.5,
-      floor: floor && "floor"
-    }
-    return undecided(of, new Map([["ours", ours], ["one", one], ["floor", floor ?? one]]))
+    const of: Row = { name: "row", work: "work", ours: "ours", against: { one: "one" }, target: 0.5 }
+    const all = new Map([["ours", ours], ["one", one], ["floor", floor ?? one]])
+    return resultOf(floor === undefined ? of : { ...of, floor: "floor" }, all, "ns", each).sure
   }
 
-  it("hangs on chance where the target is among what the median may be", () => {
+  it("is sure where the target is not among what the median may be", () => {
     assert.deepStrictEqual(
-      [0.3, 0.45, 0.5, 0.55, 0.7].map((middle) => hangsOnChance(around(middle, 0.4, 32))),
-      [false, true, true, true, false]
+      [0.3, 0.425, 0.435, 0.5, 0.565, 0.575, 0.7].map((middle) => isSure(around(middle, 0.4, 32))),
+      [true, true, false, false, false, true, true]
     )
   })
 
-  it("hangs on it no more after so many rounds, or where they differ little", () => {
-    assert.isFalse(hangsOnChance(around(0.45, 0.4, 128)))
-    assert.isFalse(hangsOnChance(around(0.45, 0.04, 32)))
-    assert.isTrue(hangsOnChance(around(0.49, 0.4, 128)))
+  it("is sure after more rounds, or where they differ little", () => {
+    assert.isFalse(isSure(around(0.45, 0.4, 32)))
+    assert.isTrue(isSure(around(0.45, 0.4, 128)))
+    assert.isTrue(isSure(around(0.45, 0.04, 32)))
+    assert.isFalse(isSure(around(0.49, 0.4, 128)))
   })
 
-  it("hangs on it where the floor's does, and not where either way the target is not missed", () => {
+  it("is not sure after fewer than four, whatever they were", () => {
+    assert.deepStrictEqual([1, 3, 4].map((rounds) => isSure(Array.from({ length: rounds }, () => 0.1))), [
+      false,
+      false,
+      true
+    ])
+  })
+
+  it("counts the rounds of one process as one, for they are like one another", () => {
+    const processes = [0.4, 0.44, 0.46, 0.48, 0.52, 0.4, 0.42, 0.54]
+    const ratios = processes.flatMap((middle) => Array.from({ length: 8 }, () => middle))
+    assert.isTrue(isSure(ratios))
+    assert.isFalse(isSure(ratios, undefined, 8))
+    assert.isTrue(isSure(processes.flatMap((middle) => around(middle - 0.1, 2, 9)), undefined, 9))
+    assert.isFalse(isSure(processes.flatMap((middle) => around(middle - 0.1, 2, 9))))
+  })
+
+  it("hangs on the floor too, but not on which of two it is that are not missed", () => {
     const above = around(0.55, 0.04, 32)
-    assert.isTrue(hangsOnChance(above, around(0.51, 0.2, 32)))
-    assert.isFalse(hangsOnChance(above, around(0.54, 0.04, 32)))
-    assert.isFalse(hangsOnChance(around(0.53, 0.4, 32), around(0.54, 0.04, 32)))
-    assert.isTrue(hangsOnChance(around(0.7, 0.2, 32), around(0.54, 0.04, 32)))
+    assert.isFalse(isSure(above, around(0.51, 0.2, 32)))
+    assert.isTrue(isSure(above, around(0.54, 0.04, 32)))
+    assert.isTrue(isSure(around(0.53, 0.4, 32), around(0.54, 0.04, 32)))
+    assert.isFalse(isSure(around(0.7, 0.2, 32), around(0.54, 0.04, 32)))
   })
 
-  it("does not where there is no target", () => {
-    assert.isFalse(undecided({ ...row, target: undefined }, samples))
-    assert.isTrue(undecided(row, samples))
+  it("says so when it is not, and is sure where there is no target", () => {
+    const result = resultOf(row, samples, "ns", 1)
+    assert.isFalse(result.sure)
+    assert.include(table([result]), "0.50  met, not surely")
+    assert.include(table([{ ...result, sure: true }]), "0.50  met")
+    assert.notInclude(table([{ ...result, sure: true }]), "surely")
+    assert.isTrue(resultOf({ ...row, target: undefined }, samples, "ns", 1).sure)
+    assert.strictEqual(result.rounds, 3)
+  })
+
+  it("is missed by who is not as near to the floor as the row asks for", () => {
+    const result = resultOf({ ...row, target: 0.2, floor: "base", near: 1.1 }, samples, "ns", 1)
+    assert.deepStrictEqual([0.27, 0.28].map((ratio) => verdictOf({ ...result, ratio })), ["out of reach", "MISSED"])
   })
 })
 
@@ -146,6 +162,25 @@ describe("rounds", () => {
       assert.isAbove(new Set(rounds).size, 6)
       assert.deepStrictEqual(Array.from(result.values(), ({ length }) => length), [9, 9, 9])
     }).pipe(Random.withSeed("turns")))
+
+  it.effect("take the mean of the turns, for one of what a case counts", () =>
+    Effect.gen(function*() {
+      const { bigint } = process.hrtime
+      let now = 0n
+      const took = [10n, 20n, 60n]
+      let runs = 0
+      const run = Effect.sync(() => {
+        now += took[runs++ % 3]!
+      })
+      process.hrtime.bigint = () => now
+      const result = yield* Effect.ensuring(
+        timed([{ cases: [{ name: "a", count: 10, run }], turns: 3 }], 2),
+        Effect.sync(() => {
+          process.hrtime.bigint = bigint
+        })
+      )
+      assert.deepStrictEqual(result.get("a"), [3, 3])
+    }))
 
   it.effect("of what is weighed leave out the first", () =>
     Effect.gen(function*() {
@@ -205,7 +240,7 @@ describe("the command line", () => {
 
 describe("the table", () => {
   it("has a line for each row, and tells which have missed", () => {
-    const result = resultOf(row, samples, "ns")
+    const result = { ...resultOf(row, samples, "ns", 1), sure: true }
     const slow = { ...result, name: "slower", ratio: 2, theirs: 123_456 }
     const lines = table([result, slow, { ...result, target: undefined }]).split("\n")
     assert.strictEqual(lines.length, 4)

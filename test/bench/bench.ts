@@ -1,9 +1,9 @@
 /**
  * How fast the pool is, beside the other pools and beside itself: all that is compared in one
- * process, rounds interleaved, another process for each eight of them, and ratios of what two
+ * process, rounds interleaved, another process for each four of them, and ratios of what two
  * took in the same round, for absolute times differ from machine to machine.
  *
- * npm run bench -- --check          fails where a target is missed; measures on where it is not sure
+ * npm run bench -- --check          fails where a target is missed; measures on while that hangs on chance
  * npm run bench -- --only use       this row alone; may be given several times
  * npm run bench -- --curves         the curves too; --svg FILE draws that of the throughput
  * npm run bench -- --long           ten million leases, and the heap after them
@@ -15,27 +15,21 @@ import * as Path from "node:path"
 import { curve, curveNames } from "./curves.ts"
 import { groups, having, namesOf } from "./groups.ts"
 import { long } from "./long.ts"
-import {
-  type Family,
-  missed,
-  type Result,
-  resultOf,
-  type Samples,
-  type Timed,
-  undecided,
-  type Weighed,
-  weighed
-} from "./measure.ts"
+import { type Samples, type Timed, type Weighed, weighed } from "./measure.ts"
 import { type Options, parse } from "./options.ts"
 import { type Curve, numbers, svgPlot, textPlot } from "./plot.ts"
 import { inProcess } from "./process.ts"
+import { missed, type Result, resultOf } from "./results.ts"
 import type { Task } from "./rounds.ts"
 import { table } from "./table.ts"
 import { weights } from "./weighing.ts"
 
 // Of two cases that are equally fast one may be faster by 5 % for as long as a process runs: the
 // optimizing compiler does not do the same in each.
-const roundsEach = 8
+const roundsEach = 4
+
+/** With `--check`: at most so many times as many rounds, while a verdict hangs on chance. */
+const patience = 3
 
 const rowNames = [...groups, weights].flatMap(namesOf)
 const asks = (): Options => {
@@ -54,30 +48,32 @@ const curves = curveNames.filter((name) =>
   asked.length === 0 ? options.curves || (name === "throughput" && svg !== undefined) : asked.includes(name)
 )
 
-const resultsOf = ({ rows: all }: Family, samples: Samples, unit: "ns" | "B") =>
-  all.filter(({ name }) => rows.includes(name)).map((row) => resultOf(row, samples, unit))
-
-/** Where the verdict hangs on chance still, so many times as many rounds are measured. */
-const patience = 4
-
 const timedGroup = Effect.fnUntraced(function*(group: ReadonlyArray<Timed>) {
-  const planned = Math.ceil(rounds * Math.min(...group.map((family) => family.rounds ?? 1)))
-  const asked = group.flatMap((family) => family.rows).filter(({ name }) => rows.includes(name))
+  const wanted = group.flatMap((family) => family.rows).filter(({ name }) => rows.includes(name))
   const samples = new Map<string, ReadonlyArray<number>>()
-  const goesOn = (done: number) =>
-    done < planned || check && done < patience * planned && asked.some((row) => undecided(row, samples))
-  for (let done = 0, next = 0; goesOn(done); done += next) {
-    next = Math.min(done < planned ? planned - done : planned, roundsEach)
-    const task: Task = { rows: asked.map(({ name }) => name), rounds: next }
+  const results = () => wanted.map((row) => resultOf(row, samples, "ns", roundsEach))
+  const planned = Math.ceil(rounds * Math.min(...group.map((family) => family.rounds ?? 1)))
+  const most = check ? patience * planned : planned
+  let done = 0
+  while (done < planned || (done < most && results().some(({ sure }) => !sure))) {
+    const task: Task = {
+      rows: wanted.map(({ name }) => name),
+      rounds: Math.min((done < planned ? planned : most) - done, roundsEach)
+    }
     for (const [name, took] of yield* inProcess<Samples>("./rounds.ts", task)) {
       samples.set(name, [...samples.get(name) ?? [], ...took])
     }
+    done += task.rounds
   }
-  return group.flatMap((family) => resultsOf(family, samples, "ns"))
+  return results()
 })
 
 const weighedFamily = (family: Weighed) =>
-  Effect.map(weighed(family.weights, 2), (samples) => resultsOf(family, samples, "B"))
+  Effect.map(weighed(family.weights, 2), (samples) =>
+    family.rows
+      .filter(({ name }) => rows.includes(name))
+      // The heap is the same whenever it is looked at.
+      .map((row) => ({ ...resultOf(row, samples, "B", 1), sure: true })))
 
 const machine = () => ({
   node: process.version,

@@ -5,6 +5,7 @@
  * the median.
  */
 import { Effect, Random, type Scope } from "effect"
+import type { Row } from "./results.ts"
 
 /** One thing that is timed. */
 export interface Case {
@@ -19,16 +20,16 @@ export interface Case {
 /** By the name of a case, what one of it took in each round. */
 export type Samples = ReadonlyMap<string, ReadonlyArray<number>>
 
-// The optimizing compiler has done its work on all cases after two.
+// Leases take no less time after two rounds, alone and among 10,000 fibers: the optimizing compiler has seen all cases.
 const warmUps = 3
 
 /** Cases that take turns. */
 export interface Turns {
   readonly cases: ReadonlyArray<Case>
   /**
-   * How often each of them runs in a round, one after the other; what it took is added up. What
-   * other programs do to the caches of a machine holds for some 50 milliseconds: what is shorter
-   * is compared under the same conditions, and many times. Default: once.
+   * How often each of them runs in a round, all of them in each turn; the times are added up. What
+   * other programs do to the caches of a machine lasts some 50 milliseconds: cases that are shorter
+   * meet the same conditions, and many of them. Default: once.
    */
   readonly turns?: number | undefined
 }
@@ -40,9 +41,10 @@ export const timed = Effect.fnUntraced(function*(all: ReadonlyArray<Turns>, roun
     for (const { cases, turns = 1 } of yield* Random.shuffle(all)) {
       const sums = new Map(cases.map(({ name }) => [name, 0]))
       for (let turn = 0; turn < turns; turn++) {
-        for (const one of yield* Random.shuffle(cases)) {
-          // Nobody pays for the garbage of another; of many turns each pays for his part, by chance.
-          if (turns === 1) globalThis.gc?.({ type: "minor" })
+        for (const [place, one] of (yield* Random.shuffle(cases)).entries()) {
+          // Nobody pays for the garbage of another. In turns somebody does, each time another: a
+          // turn is too short to have garbage collected at all if it began with none.
+          if (turns === 1 || turn + place === 0) globalThis.gc?.({ type: "minor" })
           yield* Effect.yieldNow
           const start = process.hrtime.bigint()
           yield* one.run
@@ -69,112 +71,6 @@ export const quantile = (values: ReadonlyArray<number>, part: number): number =>
 }
 
 export const median = (values: ReadonlyArray<number>): number => quantile(values, 0.5)
-
-/** What is compared: a case by its name, or what is computed of several within one round. */
-export type Quantity = string | ((of: (name: string) => number) => number)
-
-/** One line of the table. */
-export interface Row {
-  /** For `--only`. */
-  readonly name: string
-  readonly work: string
-  readonly ours: Quantity
-  /** With several, the best of them counts. */
-  readonly against: Readonly<Record<string, Quantity>>
-  /** The ratio may be no more; undefined: it is only told. */
-  readonly target?: number | undefined
-  /** The least that does the same: where it misses the target too, the target is out of reach. */
-  readonly floor?: Quantity | undefined
-}
-
-/** A row, filled in. */
-export interface Result {
-  readonly name: string
-  readonly work: string
-  readonly unit: "ns" | "B"
-  readonly ours: number
-  readonly against: string
-  readonly theirs: number
-  readonly ratio: number
-  /** The quartiles of the ratio. */
-  readonly spread: readonly [number, number]
-  readonly target: number | undefined
-  /** The ratio of the floor. */
-  readonly floor: number | undefined
-}
-
-const seriesOf = (quantity: Quantity, samples: Samples): ReadonlyArray<number> => {
-  if (typeof quantity === "string") return samples.get(quantity)!
-  const rounds = samples.values().next().value!.length
-  return Array.from({ length: rounds }, (_, round) => quantity((name) => samples.get(name)![round]!))
-}
-
-/** The ratios of each round: ours, and the floor's, against the one that is best by its own median. */
-const ratiosOf = (row: Row, samples: Samples) => {
-  const ours = seriesOf(row.ours, samples)
-  const [best, ...others] = Object.entries(row.against).map(([name, quantity]) => {
-    const values = seriesOf(quantity, samples)
-    return { name, values, middle: median(values) }
-  })
-  const theirs = others.reduce((one, other) => other.middle < one.middle ? other : one, best!)
-  const against = (series: ReadonlyArray<number>) => series.map((value, round) => value / theirs.values[round]!)
-  const floor = row.floor === undefined ? undefined : against(seriesOf(row.floor, samples))
-  return { ours, theirs, ratios: against(ours), floor }
-}
-
-/** The medians of what it was in each round. */
-export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B"): Result => {
-  const { floor, ours, ratios, theirs } = ratiosOf(row, samples)
-  return {
-    name: row.name,
-    work: row.work,
-    unit,
-    ours: median(ours),
-    against: theirs.name,
-    theirs: theirs.middle,
-    ratio: median(ratios),
-    spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
-    target: row.target,
-    floor: floor === undefined ? undefined : median(floor)
-  }
-}
-
-export type Verdict = "met" | "out of reach" | "MISSED"
-
-/** Who cannot reach a target has to come so near to what can be reached. */
-export const near = 1.3
-
-export const verdictOf = ({ floor, ratio, target }: Result): Verdict | undefined =>
-  target === undefined
-    ? undefined
-    : ratio <= target
-    ? "met"
-    : floor !== undefined && floor > target && ratio <= near * floor
-    ? "out of reach"
-    : "MISSED"
-
-export const missed = (result: Result): boolean => verdictOf(result) === "MISSED"
-
-/**
- * Between these the median of all rounds that there could be is, in 99 cases of 100: so many
- * standard deviations of a binomial distribution around the middle of those that were measured.
- */
-const medianWithin = (values: ReadonlyArray<number>): ReadonlyArray<number> => {
-  const part = 2.58 / 2 / Math.sqrt(values.length)
-  return [quantile(values, Math.max(0, 0.5 - part)), quantile(values, Math.min(1, 0.5 + part))]
-}
-
-/** Whether more rounds could turn a target that is met into one that is missed, or the other way. */
-export const undecided = (row: Row, samples: Samples): boolean => {
-  if (row.target === undefined) return false
-  const result = resultOf(row, samples, "ns")
-  const { floor, ratios } = ratiosOf(row, samples)
-  const floors = floor === undefined ? [undefined] : medianWithin(floor)
-  const verdicts = medianWithin(ratios).flatMap((ratio) =>
-    floors.map((least) => missed({ ...result, ratio, floor: least }))
-  )
-  return new Set(verdicts).size > 1
-}
 
 /** Rows that are measured together. */
 export interface Family {

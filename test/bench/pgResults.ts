@@ -1,6 +1,7 @@
 /** What came out of the rounds, and how it compares. */
-import { median, near, quantile } from "./measure.ts"
+import { median, quantile } from "./measure.ts"
 import type { Sample } from "./pgMeter.ts"
+import { near } from "./results.ts"
 
 /** One client at one concurrency: medians over the rounds, and the latencies of all rounds together. */
 export interface Line {

@@ -14,11 +14,11 @@ export interface Task {
 }
 
 const run = Effect.fnUntraced(function*({ rounds, rows }: Task) {
-  const turns = yield* Effect.forEach(
+  const families = yield* Effect.forEach(
     having(groups.flat(), rows),
     ({ cases, turns }) => Effect.map(cases, (made) => ({ cases: made, turns }))
   )
-  return yield* timed(turns, rounds)
+  return yield* timed(families, rounds)
 }, Effect.scoped)
 
 answer(run)

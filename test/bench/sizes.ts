@@ -35,7 +35,7 @@ export const sweep: Timed = {
     sweepOf(small, true, 200),
     sweepOf(large, true, 1)
   ]),
-  rounds: 1 / 3
+  rounds: 1 / 2
 }
 
 /** So many invalidations, each of another item; what they close is opened again before the next run. */
@@ -83,5 +83,6 @@ export const invalidate: Timed = {
     against: { "itself with 100": `invalidate ${small}` },
     target: 2
   }],
-  cases: Effect.all([invalidateOf(small, 20, 25), invalidateOf(large, 1, 500)])
+  cases: Effect.all([invalidateOf(small, 20, 25), invalidateOf(large, 1, 500)]),
+  rounds: 1 / 2
 }

@@ -1,14 +1,15 @@
 /** Results as a table to read. */
-import { type Result, verdictOf } from "./measure.ts"
+import { type Result, verdictOf } from "./results.ts"
 
 const number = (value: number): string =>
   value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : 0 })
 
 const verdict = (result: Result): string => {
-  const { floor, target } = result
+  const { floor, sure, target } = result
   const word = verdictOf(result)
   if (target === undefined || word === undefined) return ""
-  return `${target.toFixed(2)}  ${word}${word === "out of reach" ? `: the least is ${floor!.toFixed(2)}` : ""}`
+  const least = word === "out of reach" ? `: the least is ${floor!.toFixed(2)}` : ""
+  return `${target.toFixed(2)}  ${word}${sure ? "" : ", not surely"}${least}`
 }
 
 const cellsOf = (result: Result): ReadonlyArray<string> => [
