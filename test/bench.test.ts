@@ -124,6 +124,7 @@ describe("a verdict", () => {
     assert.include(table([{ ...result, sure: true }]), "0.50  met")
     assert.notInclude(table([{ ...result, sure: true }]), "surely")
     assert.isTrue(resultOf({ ...row, target: undefined }, samples, "ns", 1).sure)
+    assert.isTrue(resultOf(row, samples, "B").sure)
     assert.strictEqual(result.rounds, 3)
   })
 

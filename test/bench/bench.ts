@@ -69,11 +69,10 @@ const timedGroup = Effect.fnUntraced(function*(group: ReadonlyArray<Timed>) {
 })
 
 const weighedFamily = (family: Weighed) =>
-  Effect.map(weighed(family.weights, 2), (samples) =>
-    family.rows
-      .filter(({ name }) => rows.includes(name))
-      // The heap is the same whenever it is looked at.
-      .map((row) => ({ ...resultOf(row, samples, "B", 1), sure: true })))
+  Effect.map(
+    weighed(family.weights, 2),
+    (samples) => family.rows.filter(({ name }) => rows.includes(name)).map((row) => resultOf(row, samples, "B"))
+  )
 
 const machine = () => ({
   node: process.version,

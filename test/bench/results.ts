@@ -86,11 +86,20 @@ const medianWithin = (values: ReadonlyArray<number>): ReadonlyArray<number> => {
   return part > 0.5 ? [-Infinity, Infinity] : [quantile(values, 0.5 - part), quantile(values, 0.5 + part)]
 }
 
+const isSure = (judged: Judged, ratios: ReadonlyArray<number>, floors: ReadonlyArray<number> | undefined): boolean => {
+  const floorWithin = floors === undefined ? [undefined] : medianWithin(floors)
+  const verdicts = medianWithin(ratios).flatMap((ratio) =>
+    floorWithin.map((floor) => missed({ ...judged, ratio, floor }))
+  )
+  return new Set(verdicts).size === 1
+}
+
 /**
  * The medians of what it was in each round, against the one that is best by its own median. Of
- * the rounds each so many were of one process, and are like one another.
+ * the rounds each so many were of one process, and are like one another; undefined: it is the same
+ * whenever it is measured.
  */
-export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B", each: number): Result => {
+export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B", each?: number): Result => {
   const ours = seriesOf(row.ours, samples)
   const [best, ...others] = Object.entries(row.against).map(([name, quantity]) => {
     const values = seriesOf(quantity, samples)
@@ -106,10 +115,6 @@ export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B", each: num
     floor: floors === undefined ? undefined : median(floors),
     near: row.near ?? near
   }
-  const floorWithin = floors === undefined ? [undefined] : medianWithin(mediansOf(floors, each))
-  const verdicts = medianWithin(mediansOf(ratios, each)).flatMap((ratio) =>
-    floorWithin.map((floor) => missed({ ...judged, ratio, floor }))
-  )
   return {
     ...judged,
     name: row.name,
@@ -120,6 +125,6 @@ export const resultOf = (row: Row, samples: Samples, unit: "ns" | "B", each: num
     theirs: middle,
     spread: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
     rounds: ratios.length,
-    sure: new Set(verdicts).size === 1
+    sure: each === undefined || isSure(judged, mediansOf(ratios, each), floors && mediansOf(floors, each))
   }
 }
