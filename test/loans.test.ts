@@ -298,6 +298,12 @@ describe("a borrowing that is used again", () => {
     assert.include(String(evaluation), "evaluate")
   })
 
+  it.effect("nor has the `get` of a pool to be looked up with its class", () =>
+    Effect.gen(function*() {
+      const pool = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 1 })
+      assert.isTrue(Object.hasOwn(pool.get, evaluation))
+    }))
+
   it.effect("is one for each run of the same effect", () =>
     Effect.gen(function*() {
       const pool = yield* QueuePool.make({ acquire: Effect.succeed("item"), max: 3 })

@@ -65,15 +65,19 @@ export const scoped = <A, E, R>(
     return pool.leaseTo(scope, lease)
   })
 
-const ScopedPlainlyOperation = operation(function(fiber) {
+const evaluateScoped: Evaluate = function(fiber) {
   return this.start(fiber)
-})
+}
+
+const ScopedPlainlyOperation = operation(evaluateScoped)
 
 /** `get` of a pool with nothing before a lease and nothing to be known of it. */
 export class ScopedPlainly<A, E, R> extends ScopedPlainlyOperation<A, E | PoolError, Scope.Scope>
   implements Evaluated<A, E | PoolError, Scope.Scope>
 {
   declare private readonly pool: Borrowing<A, E, R>
+  // Each pool has one of these: a field costs nothing, and is found before what its class has.
+  readonly [evaluation] = evaluateScoped
 
   constructor(pool: Borrowing<A, E, R>) {
     super()
