@@ -280,7 +280,7 @@ describe("failover", () => {
       const { writer } = cluster
       yield* untilRoles(cluster, "primary!", "replica", "replica")
       const holder = yield* Effect.forkChild(writer.use((session) => session.query("select pg_sleep(60)")))
-      yield* until(Effect.map(writer.nodes, ([node]) => node!.stats.used === 1))
+      yield* until(Effect.map(writer.nodes, ([node]) => node!.stats.used === 1 && node!.stats.pending === 0))
       const waiting = yield* Effect.forkChild(portOf(writer))
       yield* until(Effect.map(writer.nodes, ([node]) => node!.stats.pending === 1))
       const promoted = yield* control.failover(first)
