@@ -11,6 +11,14 @@ export const live: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E
   Clock.Clock.defaultValue()
 )
 
+/** A clock whose sleeps are real and whose monotonic time stands still: nothing gets old, however slow the machine is. */
+export const stopped = Effect.clockWith((clock) =>
+  Effect.sync((): Clock.Clock => {
+    const now = clock.monotonicTimeNanosUnsafe()
+    return Object.create(clock, { monotonicTimeNanosUnsafe: { value: () => now } })
+  })
+)
+
 /**
  * Asks every 5 milliseconds until `done` or the time is up, and tells which.
  *
