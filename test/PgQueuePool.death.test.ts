@@ -1,6 +1,6 @@
 import type { PgConnection } from "@effect/sql-pg"
 import { assert, describe, layer } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Queue, Redacted, Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Queue, Redacted, Scope } from "effect"
 import { PoolError } from "effect-queuepool"
 import * as PgQueuePool from "effect-queuepool/PgQueuePool"
 import { Reactivity } from "effect/reactivity"
@@ -11,6 +11,7 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
+import { byHand } from "./kit/real.ts"
 import { ask, askPool, listen, makePool, runs, type Sessions, until, untilStats } from "./kit/sessions.ts"
 import * as TcpProxy from "./kit/TcpProxy.ts"
 import { certificate, privateKey } from "./kit/tls.ts"
@@ -249,20 +250,23 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       const pg = yield* EmbeddedPg
       const proxy = yield* TcpProxy.make({ port: pg.port })
       const bytes = Effect.map(proxy.counts, ({ bytesToServer }) => bytesToServer)
-      const pool = yield* makePool({ at: proxy.through(pg.url), max: 1, checkAfter: "80 millis" })
+      const { clock, pass } = yield* byHand
+      const pool = yield* makePool({ at: proxy.through(pg.url), max: 1, checkAfter: "80 millis" }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
       const borrow = pool.use(() => Effect.void)
       yield* borrow
       let before = yield* bytes
-      yield* Effect.sleep(20)
+      pass(79)
       yield* borrow
       assert.strictEqual(yield* bytes, before)
-      yield* Effect.sleep(100)
+      pass(80)
       yield* borrow
       const asked = yield* bytes
       assert.isAbove(asked, before)
       // Its answer is proof for as long.
       before = asked
-      yield* Effect.sleep(5)
+      pass(79)
       yield* borrow
       assert.strictEqual(yield* bytes, before)
     }))

@@ -7,7 +7,7 @@ import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 import { interruptAtEvery } from "./kit/interruptAtEvery.ts"
-import { stopped } from "./kit/real.ts"
+import { byHand } from "./kit/real.ts"
 import { ask, askPool, makePool, type Sessions, until, untilStats } from "./kit/sessions.ts"
 
 type Program = Effect.Effect<unknown, unknown, SqlClient.SqlClient | PgClient.PgClient>
@@ -328,7 +328,7 @@ layer(EmbeddedPg.layerVitest, { excludeTestServices: true })("PgQueuePool with m
       it.effect(`that are sent at once run on ${sessions} of 3 sessions with sharing ${sharing}`, () =>
         Effect.gen(function*() {
           // No session was idle for so long that it needs a look before, and none is held up.
-          const clock = yield* stopped
+          const { clock } = yield* byHand
           const pool = yield* Effect.provideService(
             shared({ min: 3, max: 3, warm: "eager", sharing }),
             Clock.Clock,

@@ -8,7 +8,7 @@ import { Reactivity } from "effect/reactivity"
 import { SqlClient } from "effect/sql"
 import { SqlError } from "effect/sql/SqlError"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
-import { waitUntil } from "./kit/real.ts"
+import { byHand, waitUntil } from "./kit/real.ts"
 import { ask, untilStats } from "./kit/sessions.ts"
 import * as TcpProxy from "./kit/TcpProxy.ts"
 
@@ -91,19 +91,15 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
 
   it.effect("is proof of its session for checkAfter", () =>
     Effect.gen(function*() {
-      const real = yield* Clock.Clock
-      let hours = 0
-      const clock: Clock.Clock = Object.assign(Object.create(real), {
-        monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe() + BigInt(hours) * 3_600_000_000_000n
-      })
+      const { clock, pass } = yield* byHand
       let asked = 0
       const check = () => Effect.sync(() => asked++)
       const { sql } = yield* makeClient({ check, checkAfter: "4 hours", recycle: [] }).pipe(
         Effect.provideService(Clock.Clock, clock)
       )
-      for (const [pause, questions] of [[3, 0], [3, 0], [5, 1], [3, 1]] as const) {
+      for (const [hours, questions] of [[3, 0], [3, 0], [5, 1], [3, 1]] as const) {
         yield* sql`select 1`
-        hours += pause
+        pass({ hours })
         yield* sql`select 2`
         assert.strictEqual(asked, questions)
       }

@@ -11,11 +11,16 @@ export const live: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E
   Clock.Clock.defaultValue()
 )
 
-/** A clock whose sleeps are real and whose monotonic time stands still: nothing gets old, however slow the machine is. */
-export const stopped = Effect.clockWith((clock) =>
-  Effect.sync((): Clock.Clock => {
-    const now = clock.monotonicTimeNanosUnsafe()
-    return Object.create(clock, { monotonicTimeNanosUnsafe: { value: () => now } })
+/** A clock whose sleeps are real and whose monotonic time is moved by hand: nothing gets old by itself, however slow the machine is. */
+export const byHand = Effect.clockWith((clock) =>
+  Effect.sync((): { readonly clock: Clock.Clock; readonly pass: (time: Duration.Input) => void } => {
+    let now = clock.monotonicTimeNanosUnsafe()
+    return {
+      clock: Object.create(clock, { monotonicTimeNanosUnsafe: { value: () => now } }),
+      pass: (time) => {
+        now += BigInt(Math.round(Duration.toMillis(time) * 1e6))
+      }
+    }
   })
 )
 
