@@ -3,7 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { EmbeddedPg } from "./kit/EmbeddedPg.ts"
 import { waitUntil } from "./kit/real.ts"
-import { ask, askPool, makePool, untilStats } from "./kit/sessions.ts"
+import { ask, askPool, makePool, until, untilStats } from "./kit/sessions.ts"
 import * as TcpProxy from "./kit/TcpProxy.ts"
 
 const pid = "select pg_backend_pid()"
@@ -30,12 +30,14 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
 
   it.effect("V18: a statement that the server cancels in time keeps its session", () =>
     Effect.gen(function*() {
-      const pool = yield* makePool({ max: 1, resetTimeout: "500 millis", reset: "none" })
+      const pg = yield* EmbeddedPg
+      const applicationName = "cancelled in time"
+      const pool = yield* makePool({ max: 1, resetTimeout: "500 millis", reset: "none", applicationName })
       yield* Effect.scoped(Effect.gen(function*() {
         const session = yield* pool.get
         const first = yield* ask(session, pid)
         const long = yield* Effect.forkChild(session.query("select pg_sleep(60)"), { startImmediately: true })
-        yield* Effect.sleep(50)
+        yield* until(Effect.map(pg.sessionCount({ applicationName, state: "active" }), (count) => count === 1))
         yield* Fiber.interrupt(long)
         // Past the time that it would have had.
         yield* Effect.sleep(700)

@@ -138,7 +138,8 @@ layer(EmbeddedPg.layer({ maxConnections: 20 }), { excludeTestServices: true })("
       const first = yield* pool.use((session) => ask(session, pid))
       const long = yield* Effect.forkChild(sql`select pg_sleep(0.3)`, { startImmediately: true })
       const neighbour = yield* Effect.forkChild(pool.use(() => Effect.never), { startImmediately: true })
-      yield* Effect.sleep(30)
+      // It is sent with its lease.
+      yield* untilStats(pool, ({ borrowed }) => borrowed === 3)
       long.interruptUnsafe()
       assert.isTrue(yield* waitUntil(() => long.pollUnsafe() !== undefined, "2 seconds"))
       assert.notStrictEqual(yield* pool.use((session) => ask(session, pid)), first)

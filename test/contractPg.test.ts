@@ -170,8 +170,8 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       assert.isAtMost(opened, 30)
       assert.deepStrictEqual(Object.keys(recycled), ["disconnected"])
       assert.isEmpty(events.filter(({ _tag }) => _tag === "OpenFailed"))
-      // It still serves, with a session that has not been idle long.
-      assert.strictEqual(yield* askPool(pool, "select 1"), 1)
+      // It still serves, with a session that has not been idle long; the server may end that, too, before it hears of the statement.
+      assert.strictEqual(yield* Effect.retry(askPool(pool, "select 1"), { times: 3 }), 1)
       // That it was idle_session_timeout (57P05) the driver keeps to itself.
       assert.deepStrictEqual(
         lines.filter((line) => line.startsWith("Warn")),
