@@ -331,7 +331,8 @@ layer(EmbeddedPg.layer({ maxConnections: 40 }), { excludeTestServices: true })("
       const pool = yield* Scope.provide(
         makePool({
           max: 3,
-          closeTimeout: "200 millis",
+          // Of which a silent server has half.
+          closeTimeout: "2 seconds",
           drainTimeout: "50 millis",
           stream: () => {
             const socket = Net.connect({ host: pg.host, port: pg.port })

@@ -127,7 +127,7 @@ describe("a key", () => {
         assert.isAtLeast(attempts, count)
         assert.deepStrictEqual([watch.fibers, watch.timers], before)
       }
-    }), 60_000)
+    }))
 
   it.effect("F5: a failed open gives its place back, to its key and to the total", () =>
     Effect.gen(function*() {
@@ -227,7 +227,7 @@ describe("a key", () => {
         recycled: { uses: 10_000 }
       })
       assert.deepStrictEqual([watch.fibers, watch.timers], before)
-    }), 60_000)
+    }))
 
   it.effect("F6: that was forgotten is garbage, with its pool and its items, while the map lives", () =>
     Effect.gen(function*() {

@@ -106,7 +106,7 @@ describe("200 keys under one total", () => {
       assert.deepStrictEqual([shared.peak, split.peak], [200, 200])
       // An item moves to another key about once in ten leases.
       assert.isBelow(shared.opened, load.flat().length / 8)
-    }), 60_000)
+    }))
 
   it.effect(
     `while ten keys want all of it, any other is served within one lease and one open (seed ${seed})`,

@@ -306,7 +306,7 @@ describe("interrupted at each step", () => {
           })
         )
         assert.isAbove(operations, 10)
-      }), 30_000)
+      }))
 
     it.effect(`a ${kind} lease leaves nobody out of step`, () =>
       Effect.gen(function*() {
@@ -332,6 +332,6 @@ describe("interrupted at each step", () => {
           yield* Scope.close(scope, Exit.void)
           yield* sees(() => server.open() === 0)
         }
-      }), 30_000)
+      }))
   }
 })

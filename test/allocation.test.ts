@@ -17,7 +17,7 @@ const measured = (): Bytes => {
 // bare yields and 4,490. What is allowed is some 50 more: an object more on the path of every lease is beyond it.
 describe("what a lease allocates", () => {
   it("is less than effect needs for the end of an effect, or to yield, and far less than with effect's Pool", {
-    timeout: 60_000
+    timeout: 600_000
   }, () => {
     const bytes = measured()
     const beyond = (one: string, other: string) => bytes[one]! - bytes[other]!

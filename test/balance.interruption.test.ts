@@ -85,7 +85,7 @@ describe("a borrower interrupted at each of its operations leaves no lease, no l
             }))
           )
           assert.isAbove(operations, 10)
-        }), 30_000)
+        }))
     }
   }
 })

@@ -135,6 +135,6 @@ describe("borrowers among endpoints that come, go, fail, hang and recover leave 
         }
         // The runs have seen everything.
         for (const how of ["served", "interrupted", "Ill", "NoEndpoint"]) assert.isAbove(sum[how] ?? 0, 0, how)
-      }), 60_000)
+      }))
   }
 })

@@ -343,5 +343,5 @@ describe("what a pool does besides", () => {
         undefined,
         undefined
       ])
-    }), 60_000)
+    }))
 })

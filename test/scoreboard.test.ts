@@ -82,7 +82,7 @@ describe("the scoreboard", () => {
       const cut = yield* run(programOf("V22"), effectPool, undefined, { ...limits, whole: 100 })
       assert.isFalse(cut.green)
       assert.match(cut.figure, /^cut off after .* s: nothing done$/)
-    }), 30_000)
+    }))
 
   describe.concurrent("is green for ours", () => {
     for (const program of without.filter(({ id }) => !alone.has(id))) {

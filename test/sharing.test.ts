@@ -364,7 +364,7 @@ describe("targetUtilization", () => {
           yield* Scope.close(scope, Exit.void)
         }
       }
-    }), 20_000)
+    }))
 
   it.effect("counts who waits, and a lease that shares with nobody as the whole of its item", () =>
     Effect.gen(function*() {
@@ -1671,7 +1671,7 @@ describe("laws", () => {
         for (const task of tasks) for (const side of ["pool", "semaphore"] as const) yield* task[side].interrupt
         yield* books(source, pool)
       }
-    }), 30_000)
+    }))
 
   it.effect(
     "16: with max 1 and exclusive leases, it is a fair lock of one writer or c readers",
@@ -1785,7 +1785,7 @@ describe("laws", () => {
         for (const { borrower } of tasks) borrower.fiber.interruptUnsafe()
         yield* books(source, pool)
       }
-    }), 30_000)
+    }))
 })
 
 describe("cost", () => {

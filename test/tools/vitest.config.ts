@@ -13,6 +13,9 @@ export default defineConfig({
   test: {
     allowOnly: false,
     silent: "passed-only",
+    // Only what hangs is to be ended by it, on the slowest machine too.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // The first tells of what failed, and of nothing else; the runner of the steps counts the tests by the second.
     reporters: ["minimal", ["json", { outputFile: ".tmp/tests.json" }]],
     projects: [
@@ -26,9 +29,7 @@ export default defineConfig({
           name: "postgres",
           include: postgres,
           // Starts one PostgreSQL for the whole run and provides its address.
-          globalSetup: "test/kit/globalSetup.ts",
-          testTimeout: 60_000,
-          hookTimeout: 60_000
+          globalSetup: "test/kit/globalSetup.ts"
         }
       }
     ],
