@@ -1,6 +1,7 @@
 /** The parts of the benchmark that measure nothing: what it counts, asks and prints. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Random } from "effect"
+import { measured } from "./bench/chance.ts"
 import { median, quantile, type Samples, timed, weighed } from "./bench/measure.ts"
 import { parse } from "./bench/options.ts"
 import { type Curve, numbers, svgPlot, textPlot } from "./bench/plot.ts"
@@ -132,6 +133,49 @@ describe("a verdict", () => {
     const result = resultOf({ ...row, target: 0.2, floor: "base", near: 1.1 }, samples, "ns", 1)
     assert.deepStrictEqual([0.27, 0.28].map((ratio) => verdictOf({ ...result, ratio })), ["out of reach", "MISSED"])
   })
+})
+
+describe("a group", () => {
+  const of: Row = { name: "row", work: "work", ours: "ours", against: { one: "one" }, target: 0.5 }
+
+  /** What each process was asked for, and what came of all, when those from the first so many on are far from the target. */
+  const measuring = (far: number, most: number, rounds = 16) =>
+    Effect.gen(function*() {
+      const asked: Array<number> = []
+      const [result] = yield* measured([of], { rounds, most, each: 4 }, (rounds) =>
+        Effect.sync((): Samples => {
+          asked.push(rounds)
+          const ratio = asked.length > far ? 0.4 : 0.49 + asked.length % 2 / 50
+          return new Map([["ours", Array.from({ length: rounds }, () => ratio)], ["one", Array(rounds).fill(1)]])
+        }))
+      return { asked, rounds: result!.rounds, ratio: result!.ratio, sure: result!.sure }
+    })
+
+  it.effect("is measured as often as it was asked for where the verdict is sure", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* measuring(0, 48), { asked: [4, 4, 4, 4], rounds: 16, ratio: 0.4, sure: true })
+    }))
+
+  it.effect("is measured on until the verdict is sure, and all rounds count", () =>
+    Effect.gen(function*() {
+      const { asked, ratio, rounds, sure } = yield* measuring(4, 80)
+      assert.isAbove(asked.length, 4)
+      assert.isBelow(asked.length, 20)
+      assert.strictEqual(rounds, asked.length * 4)
+      assert.deepStrictEqual([ratio, sure], [0.4, true])
+    }))
+
+  it.effect("is measured on no longer than was said, and not at all where that is no more", () =>
+    Effect.gen(function*() {
+      const asked = (rounds: number) => Array.from({ length: rounds / 4 }, () => 4)
+      assert.deepStrictEqual(yield* measuring(Infinity, 48), { asked: asked(48), rounds: 48, ratio: 0.5, sure: false })
+      assert.deepStrictEqual(yield* measuring(Infinity, 16), { asked: asked(16), rounds: 16, ratio: 0.5, sure: false })
+    }))
+
+  it.effect("has a process for what is left of its rounds", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual((yield* measuring(0, 6, 6)).asked, [4, 2])
+    }))
 })
 
 describe("rounds", () => {

@@ -12,6 +12,7 @@ import { Console, Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { measured } from "./chance.ts"
 import { curve, curveNames } from "./curves.ts"
 import { groups, having, namesOf } from "./groups.ts"
 import { long } from "./long.ts"
@@ -27,6 +28,8 @@ import { weights } from "./weighing.ts"
 // Of two cases that are equally fast one may be faster by 5 % for as long as a process runs: the
 // optimizing compiler does not do the same in each.
 const roundsEach = 4
+
+const wholes = (rounds: number): number => Math.ceil(rounds / roundsEach) * roundsEach
 
 /** With `--check`: at most so many times as many rounds, while a verdict hangs on chance. */
 const patience = 3
@@ -48,25 +51,16 @@ const curves = curveNames.filter((name) =>
   asked.length === 0 ? options.curves || (name === "throughput" && svg !== undefined) : asked.includes(name)
 )
 
-const timedGroup = Effect.fnUntraced(function*(group: ReadonlyArray<Timed>) {
+const timedGroup = (group: ReadonlyArray<Timed>) => {
   const wanted = group.flatMap((family) => family.rows).filter(({ name }) => rows.includes(name))
-  const samples = new Map<string, ReadonlyArray<number>>()
-  const results = () => wanted.map((row) => resultOf(row, samples, "ns", roundsEach))
   const planned = Math.ceil(rounds * Math.min(...group.map((family) => family.rounds ?? 1)))
-  const most = check ? patience * planned : planned
-  let done = 0
-  while (done < planned || (done < most && results().some(({ sure }) => !sure))) {
-    const task: Task = {
-      rows: wanted.map(({ name }) => name),
-      rounds: Math.min((done < planned ? planned : most) - done, roundsEach)
-    }
-    for (const [name, took] of yield* inProcess<Samples>("./rounds.ts", task)) {
-      samples.set(name, [...samples.get(name) ?? [], ...took])
-    }
-    done += task.rounds
-  }
-  return results()
-})
+  // Whole processes, for of these the verdict is made.
+  const plan = check
+    ? { rounds: wholes(planned), most: patience * wholes(planned), each: roundsEach }
+    : { rounds: planned, most: planned, each: roundsEach }
+  const names = wanted.map(({ name }) => name)
+  return measured(wanted, plan, (rounds) => inProcess<Samples>("./rounds.ts", { rows: names, rounds } satisfies Task))
+}
 
 const weighedFamily = (family: Weighed) =>
   Effect.map(
