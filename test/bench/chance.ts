@@ -5,7 +5,7 @@ import { resultOf, type Row } from "./results.ts"
 
 export interface Plan {
   readonly rounds: number
-  /** It is measured on for as many at most. */
+  /** It is measured on for as many at most, which are whole processes where they are more. */
   readonly most: number
   /** The rounds of one process. */
   readonly each: number
@@ -21,7 +21,7 @@ export const measured = Effect.fnUntraced(function*<E>(
   const results = () => rows.map((row) => resultOf(row, samples, "ns", each))
   let done = 0
   while (done < rounds || (done < most && results().some(({ sure }) => !sure))) {
-    const next = Math.min((done < rounds ? rounds : most) - done, each)
+    const next = Math.min(most - done, each)
     for (const [name, took] of yield* run(next)) samples.set(name, [...samples.get(name) ?? [], ...took])
     done += next
   }
